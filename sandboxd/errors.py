@@ -1,0 +1,93 @@
+"""The one error tree. Each leaf has a reason code, a gRPC status name and a sentence that a person can act on.
+
+SandboxdError
+├── InvalidRequest        INVALID_ARGUMENT      the request is malformed
+├── NotFound              NOT_FOUND             no such thing, or not yours
+├── PolicyDenied          PERMISSION_DENIED     policy (or its absence) says no
+├── CallerRefused         PERMISSION_DENIED     this peer may not call at all
+├── Unenforceable         FAILED_PRECONDITION   a required guarantee cannot be enforced here, or a verb the runtime lacks
+├── Overloaded            RESOURCE_EXHAUSTED    quota, rate, slots
+├── Draining              UNAVAILABLE           the node is going down
+├── AuditUnavailable      UNAVAILABLE           the journal cannot be written, so nothing runs
+├── RuntimeFailed         INTERNAL              launch or supervision broke; details are in the node's log
+├── ProfileInvalid        INVALID_ARGUMENT      a profile, at load or after overrides
+├── PolicyInvalid         INVALID_ARGUMENT      a policy bundle, at load
+└── ConfigInvalid         INVALID_ARGUMENT      the configuration file
+
+`message_for_agent` is short and safe to show to a model. Kernel failures stay `OSError`, with syscall and path.
+"""
+
+from typing import ClassVar
+
+
+class SandboxdError(Exception):
+    """Base of all errors that reach a caller. `reason` is the stable code in `google.rpc.ErrorInfo`."""
+
+    status: ClassVar[str] = "INTERNAL"
+    default_reason: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, reason: str = "", message_for_agent: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.message_for_agent = message_for_agent
+
+
+class InvalidRequest(SandboxdError):
+    status = "INVALID_ARGUMENT"
+    default_reason = "invalid_request"
+
+
+class NotFound(SandboxdError):
+    status = "NOT_FOUND"
+    default_reason = "not_found"
+
+
+class PolicyDenied(SandboxdError):
+    status = "PERMISSION_DENIED"
+    default_reason = "policy_denied"
+
+
+class CallerRefused(SandboxdError):
+    status = "PERMISSION_DENIED"
+    default_reason = "caller_refused"
+
+
+class Unenforceable(SandboxdError):
+    status = "FAILED_PRECONDITION"
+    default_reason = "unenforceable"
+
+
+class Overloaded(SandboxdError):
+    status = "RESOURCE_EXHAUSTED"
+    default_reason = "overloaded"
+
+
+class Draining(SandboxdError):
+    status = "UNAVAILABLE"
+    default_reason = "draining"
+
+
+class AuditUnavailable(SandboxdError):
+    status = "UNAVAILABLE"
+    default_reason = "audit_unavailable"
+
+
+class RuntimeFailed(SandboxdError):
+    status = "INTERNAL"
+    default_reason = "runtime_failed"
+
+
+class ProfileInvalid(SandboxdError):
+    status = "INVALID_ARGUMENT"
+    default_reason = "profile_invalid"
+
+
+class PolicyInvalid(SandboxdError):
+    status = "INVALID_ARGUMENT"
+    default_reason = "policy_invalid"
+
+
+class ConfigInvalid(SandboxdError):
+    status = "INVALID_ARGUMENT"
+    default_reason = "config_invalid"

@@ -1,0 +1,151 @@
+"""Audit events: one frozen dataclass each, `noun.past_verb`. Tenant text appears only in field values.
+
+Never holds secrets or file contents; command lines and excerpts are cut to EXCERPT_CHARS and carry a digest.
+Written by `audit.recorder` alone.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+EXCERPT_CHARS = 512
+Priority = Literal["Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Common to all. Ids are empty where an event concerns no execution or sandbox."""
+
+    rule: ClassVar[str]
+    priority: ClassVar[Priority] = "Informational"
+
+    tenant: str
+    subject: str
+    execution_id: str
+    sandbox_id: str
+    policy_revision: str
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRequested(Event):
+    """`input_sha256` names the full redacted request in the content-addressed store beside the journal."""
+
+    rule: ClassVar[str] = "execution.requested"
+
+    profile: str
+    command: str
+    command_sha256: str
+    language: str
+    input_sha256: str
+    agent_name: str
+    agent_session_id: str
+    tool_name: str
+    tool_use_id: str
+    labels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRefused(Event):
+    """Something other than policy refused: `reason` is the error's reason code."""
+
+    rule: ClassVar[str] = "execution.refused"
+    priority: ClassVar[Priority] = "Notice"
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecided(Event):
+    rule: ClassVar[str] = "policy.decided"
+
+    action: str
+    verdict: str
+    reason_codes: tuple[str, ...]
+    input_sha256: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionStarted(Event):
+    """`enforced` `degraded` `absent` hold guarantee ids, so that the record tells what was not enforced."""
+
+    rule: ClassVar[str] = "execution.started"
+
+    profile: str
+    profile_digest: str
+    runtime: str
+    degraded: tuple[str, ...]
+    absent: tuple[str, ...]
+    warnings: tuple[str, ...]
+    host_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionEnded(Event):
+    rule: ClassVar[str] = "execution.ended"
+
+    end_reason: str
+    exit_code: int | None
+    signal: int | None
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    stdout_bytes: int
+    stderr_bytes: int
+    limits_hit: tuple[str, ...]
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxViolated(Event):
+    """A program was ended by, or seen at, a layer of its confinement."""
+
+    rule: ClassVar[str] = "sandbox.violated"
+    priority: ClassVar[Priority] = "Warning"
+
+    layer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    """`mode` is root, rootless-subuid or rootless-single; `recovered` counts sandboxes found from before."""
+
+    rule: ClassVar[str] = "daemon.started"
+    priority: ClassVar[Priority] = "Notice"
+
+    version: str
+    mode: str
+    recovered: int
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped(Event):
+    rule: ClassVar[str] = "daemon.stopped"
+    priority: ClassVar[Priority] = "Notice"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReloaded(Event):
+    rule: ClassVar[str] = "config.reloaded"
+    priority: ClassVar[Priority] = "Notice"
+
+    profiles: tuple[str, ...]
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRepaired(Event):
+    """A torn last line after a crash was cut off."""
+
+    rule: ClassVar[str] = "journal.repaired"
+    priority: ClassVar[Priority] = "Error"
+
+    segment: str
+    removed_bytes: int

@@ -1,0 +1,425 @@
+"""The nouns that travel along the straight line of one execution: frozen data, no behaviour, no I/O.
+
+Never imports anything of sandboxd. Used by every other module of the daemon; the spawner has its own (`spawner.wire`).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LOCAL_TENANT = "local"
+
+
+class Isolation(StrEnum):
+    """The runtime that confines a sandbox."""
+
+    PROCESS = "process"
+    GVISOR = "gvisor"
+    KATA = "kata"
+
+
+class Stream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class EndReason(StrEnum):
+    """What ended an execution. Limits that a program survives are in `Outcome.limits_hit` instead."""
+
+    EXITED = "EXITED"
+    SIGNALED = "SIGNALED"
+    WALL_TIMEOUT = "WALL_TIMEOUT"
+    IDLE_TIMEOUT = "IDLE_TIMEOUT"
+    CPU_TIMEOUT = "CPU_TIMEOUT"
+    MEMORY_LIMIT = "MEMORY_LIMIT"
+    OUTPUT_LIMIT = "OUTPUT_LIMIT"
+    POLICY_DENIED = "POLICY_DENIED"
+    VIOLATION = "VIOLATION"
+    CANCELLED = "CANCELLED"
+    KILLED = "KILLED"
+    NODE_SHUTDOWN = "NODE_SHUTDOWN"
+    RUNTIME_FAILED = "RUNTIME_FAILED"
+
+
+class LimitId(StrEnum):
+    """Names of limits in `limits_hit`."""
+
+    WALL = "wall"
+    IDLE = "idle"
+    CPU_TIME = "cpu_time"
+    CPUS = "cpus"
+    MEMORY = "memory"
+    PIDS = "pids"
+    OPEN_FILES = "open_files"
+    FILE_SIZE = "file_size"
+    WORKSPACE_BYTES = "workspace_bytes"
+    WORKSPACE_INODES = "workspace_inodes"
+    TMP_BYTES = "tmp_bytes"
+    TMP_INODES = "tmp_inodes"
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    OUTPUT = "output"
+    OUTPUT_FILES = "output_files"
+
+
+class Guarantee(StrEnum):
+    """What a sandbox promises. The same ids stand in a runtime's `probe()`, a profile's `enforcement` and the report."""
+
+    NAMESPACE_USER = "namespace.user"
+    NAMESPACE_PID = "namespace.pid"
+    NAMESPACE_MOUNT = "namespace.mount"
+    NAMESPACE_NET = "namespace.net"
+    NAMESPACE_IPC = "namespace.ipc"
+    NAMESPACE_UTS = "namespace.uts"
+    NAMESPACE_CGROUP = "namespace.cgroup"
+    ID_UNPRIVILEGED = "id.unprivileged"  # the payload's host uid is not 0
+    ID_PER_SANDBOX = "id.per_sandbox"  # no other sandbox, and no person, has that host uid
+    FILESYSTEM_ROOT = "filesystem.root"  # pivot_root into a root built by allowlist
+    FILESYSTEM_PROC = "filesystem.proc"
+    FILESYSTEM_DEV = "filesystem.dev"
+    FILESYSTEM_NOEXEC = "filesystem.noexec"  # no writable mount can execute
+    EXEC_MEMFD = "exec.memfd"  # anonymous memory files cannot be executed
+    LANDLOCK_FILES = "landlock.files"
+    LANDLOCK_EXEC = "landlock.exec"
+    LANDLOCK_SCOPES = "landlock.scopes"  # signals and abstract unix sockets
+    SECCOMP_ALLOWLIST = "seccomp.allowlist"
+    CAPABILITIES_NONE = "capabilities.none"
+    NO_NEW_PRIVS = "no_new_privs"
+    NETWORK_NONE = "network.none"
+    KILL_TREE = "kill.tree"
+    LIMIT_WALL = "limit.wall"
+    LIMIT_IDLE = "limit.idle"
+    LIMIT_CPU_TIME = "limit.cpu_time"
+    LIMIT_CPUS = "limit.cpus"
+    LIMIT_MEMORY = "limit.memory"
+    LIMIT_SWAP = "limit.swap"
+    LIMIT_PIDS = "limit.pids"
+    LIMIT_OPEN_FILES = "limit.open_files"
+    LIMIT_FILE_SIZE = "limit.file_size"
+    LIMIT_WORKSPACE = "limit.workspace"
+    LIMIT_TMP = "limit.tmp"
+    LIMIT_OUTPUT = "limit.output"
+    LIMIT_IO = "limit.io"
+
+
+class State(StrEnum):
+    """How far a guarantee holds."""
+
+    ENFORCED = "enforced"
+    DEGRADED = "degraded"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class EnforcementRow:
+    """One guarantee: how far it holds, which layers carry it, and why it is not more than that (empty when enforced)."""
+
+    guarantee: Guarantee
+    state: State
+    layers: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnforcementReport:
+    """What enforces what in one sandbox; `warnings` has one sentence for each thing that makes it weaker."""
+
+    runtime: Isolation
+    rows: tuple[EnforcementRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `subject` is `uid:N` for a unix peer until identities come."""
+
+    tenant: str
+    subject: str
+    roles: tuple[str, ...]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent on whose behalf the caller asks, as the caller tells it: data for policy and audit, never an identity."""
+
+    name: str = ""
+    session_id: str = ""
+    tool_name: str = ""
+    tool_use_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArgvProgram:
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeProgram:
+    """Source that one of the profile's `interpreters` runs; `language` is the interpreter's name there."""
+
+    language: str
+    source: str
+
+
+Program = ArgvProgram | CodeProgram
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file put into the workspace before the program starts; `path` is relative to the workspace."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file collected from the workspace after the program ended; `path` is relative to the workspace."""
+
+    path: str
+    content: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit of one execution, resolved. Zero in `idle_seconds`, `io_*` means that this limit is off."""
+
+    wall_seconds: float
+    idle_seconds: float  # longest time without a byte of output
+    cpu_seconds: float  # CPU time of the whole tree
+    cpus: float  # share of CPUs, 1.0 is one CPU
+    memory_bytes: int
+    pids: int
+    open_files: int
+    file_size_bytes: int
+    workspace_bytes: int
+    workspace_inodes: int
+    tmp_bytes: int
+    tmp_inodes: int
+    stdout_bytes: int  # kept; more is counted, dropped and flagged
+    stderr_bytes: int
+    output_bytes: int  # produced on both streams together; more ends the execution with OUTPUT_LIMIT
+    output_files_bytes: int  # all collected files together
+    output_files: int
+    io_read_bytes_per_second: int
+    io_write_bytes_per_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteRequest:
+    """One Execute as the caller sent it, validated in shape only. `limits` holds overrides by `Limits` field name."""
+
+    program: Program
+    profile: str = "default"
+    stdin: bytes = b""
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = ""  # absolute inside the sandbox, or relative to the workspace; empty is the workspace
+    files: tuple[InputFile, ...] = ()
+    collect: tuple[str, ...] = ()  # globs relative to the workspace
+    limits: tuple[tuple[str, float], ...] = ()
+    network: str = ""  # empty keeps the profile's mode
+    labels: tuple[tuple[str, str], ...] = ()
+    isolation: Isolation | None = None
+    agent: Agent = Agent()
+    sandbox_id: str = ""
+    context_id: str = ""
+    idempotency_key: str = ""
+    detach: bool = False
+    workspace_mode: str = ""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an execution used. -1 where this node cannot measure it."""
+
+    wall_seconds: float
+    cpu_user_seconds: float = -1.0
+    cpu_system_seconds: float = -1.0
+    peak_memory_bytes: int = -1
+    peak_pids: int = -1
+    io_read_bytes: int = -1
+    io_write_bytes: int = -1
+    stdout_bytes: int = 0  # produced, kept or not
+    stderr_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of output. `offset` counts the bytes of that stream before it."""
+
+    stream: Stream
+    offset: int
+    data: bytes
+    mime_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something the program tried that was refused or that ended it, and the layer which saw it."""
+
+    layer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """First item of an Execute stream."""
+
+    execution_id: str
+    sandbox_id: str
+    profile: str
+    profile_digest: str
+    policy_revision: str
+    report: EnforcementReport
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Last item of an Execute stream. Exactly one of `exit_code` and `signal` is set if the program ran to an end."""
+
+    execution_id: str
+    end_reason: EndReason
+    exit_code: int | None
+    signal: int | None
+    usage: Usage
+    limits_hit: tuple[LimitId, ...] = ()
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    violations: tuple[Violation, ...] = ()
+    files: tuple[OutputFile, ...] = ()
+    files_skipped: tuple[tuple[str, str], ...] = ()  # path, why
+    message_for_agent: str = ""
+
+
+class Verdict(StrEnum):
+    ALLOW = "allow"
+    WARN = "warn"
+    DENY = "deny"
+    ESCALATE = "escalate"
+    TRANSFORM = "transform"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obligations:
+    """What a decision demands besides its verdict. It can only tighten; the gate checks that again."""
+
+    limits: tuple[tuple[str, float], ...] = ()
+    runtime_floor: Isolation | None = None
+    redact: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer of policy to one action. `revision` names the bundle that gave it; never a bare bool."""
+
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    revision: str
+    message_for_agent: str = ""
+    obligations: Obligations = field(default_factory=Obligations)
+    ttl_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionStart:
+    """Action: run a program in a fresh sandbox. `code_sha256` is empty for an argv program."""
+
+    argv: tuple[str, ...]
+    language: str
+    code_sha256: str
+    findings: tuple[str, ...]
+    env_names: tuple[str, ...]
+    files: tuple[str, ...]
+    stdin_bytes: int
+    isolation: Isolation
+    network: str
+    limits: Limits
+    labels: tuple[tuple[str, str], ...]
+    agent: Agent
+    type: str = "execution.start"
+
+
+Action = ExecutionStart  # a closed union: further actions join here and in `policy.base.action_input`
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeCapabilities:
+    """What a runtime can enforce on this node: one row per guarantee, as probed, independent of any profile."""
+
+    isolation: Isolation
+    mode: str  # root, rootless-subuid or rootless-single
+    rows: tuple[EnforcementRow, ...]
+
+    def row(self, guarantee: Guarantee) -> EnforcementRow:
+        """The row of that guarantee; absent if the runtime does not know it."""
+        for row in self.rows:
+            if row.guarantee is guarantee:
+                return row
+        return EnforcementRow(guarantee, State.ABSENT, (), "this runtime does not offer it")
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """One sandbox to be made. `template_digest` names what the spawner compiled itself; the rest only tightens it."""
+
+    sandbox_id: str
+    isolation: Isolation
+    template_digest: str
+    limits: Limits
+    network: str  # "none" or "loopback"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecPlan:
+    """One program to be started inside a sandbox. `env` is complete: nothing is inherited."""
+
+    execution_id: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str  # absolute inside the sandbox
+    limits: Limits
+    stdin: bytes
+    files: tuple[InputFile, ...]  # the code file of a CodeProgram is among them
+    collect: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the main process of an execution ended: exactly one of the two is set."""
+
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxUsage:
+    """Counters of a sandbox's cgroup, -1 where this node has none. `*_denied` count refusals at a limit."""
+
+    cpu_user_seconds: float = -1.0
+    cpu_system_seconds: float = -1.0
+    peak_memory_bytes: int = -1
+    peak_pids: int = -1
+    io_read_bytes: int = -1
+    io_write_bytes: int = -1
+    oom_kills: int = 0
+    pids_denied: int = 0
+    cpu_throttled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Result of collecting output files: what came, and what did not with the reason."""
+
+    files: tuple[OutputFile, ...]
+    skipped: tuple[tuple[str, str], ...]
+    limit_reached: bool

@@ -1,0 +1,1 @@
+"""The privileged side: the main process, and init of each sandbox. Standard library only; never imports the daemon."""

@@ -1,0 +1,352 @@
+"""The closed set of messages between daemon, spawner and init: one JSON object per SOCK_SEQPACKET packet, plus fds.
+
+Each side decodes strictly: an unknown type, a missing or unknown field or a wrong type is a `ProtocolError`, and the
+connection ends. A message too large for a packet travels as a memfd. Standard library only.
+"""
+
+import array
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+MAX_PACKET = 48 * 1024
+MAX_MESSAGE = 8 * 1024 * 1024
+MAX_FDS = 32
+_LARGE = "@memfd"
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol; nothing further from it is believed."""
+
+
+# --- spawner → daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message to each daemon. `facts` is the probe's result as (guarantee, state, layers, reason) rows."""
+
+    mode: str
+    kernel: str
+    facts: tuple[tuple[str, str, str, str], ...]
+    templates: tuple[tuple[str, str], ...]  # name, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """After Hello: a sandbox that lived under an earlier daemon; descriptors as in Launched."""
+
+    sandbox_id: str
+    host_uid: int
+    fd_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """Answer to Launch. Descriptors in the order of `fd_names`: pidfd, init, then counters, then `listen:PORT`s."""
+
+    request_id: int
+    sandbox_id: str
+    host_uid: int
+    fd_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer to any request: `reason` is template_unknown, above_ceiling, overloaded, launch_failed, reload_failed."""
+
+    request_id: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxEnded:
+    """Init of a sandbox died (killed or not) and everything of it is gone; `usage` holds its last counters."""
+
+    sandbox_id: str
+    wait_status: int
+    usage: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Templates were compiled again. `request_id` 0: the service manager asked (SIGHUP), the daemon reloads too."""
+
+    request_id: int
+    templates: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The node goes down: refuse new work, end, exit."""
+
+    grace_seconds: float
+
+
+# --- daemon → spawner
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    request_id: int
+    sandbox_id: str
+    template: str
+    network: str
+    memory_bytes: int
+    pids: int
+    cpus: float
+    workspace_bytes: int
+    workspace_inodes: int
+    tmp_bytes: int
+    tmp_inodes: int
+    io_read_bytes_per_second: int
+    io_write_bytes_per_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill a sandbox whole; answered by SandboxEnded. Unknown ids are ignored (it has ended already)."""
+
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The daemon serves; the spawner tells the service manager."""
+
+    status: str
+
+
+# --- daemon → init
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Start a program; descriptors: stdin, stdout, stderr. Numbers are rlimits; `slot` picks the uid in the range."""
+
+    execution_id: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    slot: int
+    open_files: int
+    file_size_bytes: int
+    cpu_seconds: float
+    memory_bytes: int  # 0: the cgroup does it; else RLIMIT_AS
+    pids: int  # 0: the cgroup does it; else RLIMIT_NPROC
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a file into the workspace as the user of `slot`; descriptor: the content."""
+
+    request_id: int
+    path: str
+    mode: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Open the regular files that match; answered by FileOpened for each and one Answer."""
+
+    request_id: int
+    patterns: tuple[str, ...]
+    max_files: int
+    max_bytes: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    execution_id: str
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Kill every process but init itself; answered by Answer once none is left."""
+
+    request_id: int
+
+
+# --- init → daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    execution_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecFailed:
+    """The program never ran: the failed step (a system call's name), its errno, and what it concerned."""
+
+    execution_id: str
+    step: str
+    errno: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The main process ended. Numbers are its own and its waited-for children's, from wait4(2)."""
+
+    execution_id: str
+    wait_status: int
+    cpu_user_seconds: float
+    cpu_system_seconds: float
+    max_rss_bytes: int
+    limits_reached: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileOpened:
+    """Descriptor: the file, read-only."""
+
+    request_id: int
+    path: str
+    size: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Ends a request to init. `errno` 0 is success; `skipped` pairs a path with why it did not come."""
+
+    request_id: int
+    errno: int
+    message: str
+    skipped: tuple[tuple[str, str], ...]
+
+
+Message = (
+    Hello | Adopt | Launched | Refused | SandboxEnded | Reloaded | Drain
+    | Launch | Kill | Reload | Ready
+    | Execute | Put | Collect | Signal | Stop
+    | Started | ExecFailed | Exited | FileOpened | Answer
+)  # fmt: skip
+
+_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Message)}
+_HINTS: dict[type[Any], dict[str, Any]] = {cls: get_type_hints(cls) for cls in _TYPES.values()}
+
+
+def encode(message: Message) -> bytes:
+    body: dict[str, object] = {"type": type(message).__name__}
+    for field in fields(message):
+        body[field.name] = getattr(message, field.name)
+    return json.dumps(body, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode(data: bytes) -> Message:
+    """`ProtocolError` for anything that `encode` could not have made."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ProtocolError("not an object")
+    name = body.pop("type", None)
+    cls = _TYPES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise ProtocolError(f"unknown message {name!r}")
+    hints = _HINTS[cls]
+    if body.keys() != hints.keys():
+        raise ProtocolError(f"{name}: fields {sorted(body)} are not {sorted(hints)}")
+    decoded: Message = cls(**{key: _checked(f"{name}.{key}", hints[key], value) for key, value in body.items()})
+    return decoded
+
+
+def _checked(where: str, hint: Any, value: object) -> object:
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ProtocolError(f"{where}: expected a list")
+        arguments = get_args(hint)
+        if arguments[-1] is Ellipsis:
+            return tuple(_checked(where, arguments[0], item) for item in value)
+        if len(value) != len(arguments):
+            raise ProtocolError(f"{where}: expected {len(arguments)} items")
+        return tuple(_checked(where, argument, item) for argument, item in zip(arguments, value, strict=True))
+    if hint is float and type(value) in (int, float):
+        return float(value)  # type: ignore[arg-type]
+    if type(value) is not hint:
+        raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    return value
+
+
+def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """One packet. OSError as of sendmsg(2): on a non-blocking socket BlockingIOError means nothing was sent."""
+    data = encode(message)
+    if len(data) <= MAX_PACKET:
+        _send_packet(sock, data, fds)
+        return
+    if len(data) > MAX_MESSAGE:
+        raise ProtocolError(f"message of {len(data)} bytes is over {MAX_MESSAGE}")
+    memfd = os.memfd_create("sandboxd-message", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(memfd, view) :]
+        _send_packet(sock, json.dumps({"type": _LARGE, "size": len(data)}).encode(), (memfd, *fds))
+    finally:
+        os.close(memfd)
+
+
+def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
+    """The next message and its descriptors (close-on-exec, now yours); None when the peer closed."""
+    fds = array.array("i")
+    data, ancillary, flags, _ = sock.recvmsg(
+        MAX_PACKET + 1, socket.CMSG_SPACE(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    received = list(fds)
+    if not data:
+        close_all(received)
+        return None
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ProtocolError("packet or descriptors were cut")
+        if data.startswith(b'{"type": "@memfd"'):
+            data = _read_large(data, received)
+        return decode(data), received
+    except BaseException:
+        close_all(received)
+        raise
+
+
+def close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _send_packet(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([data], ancillary)
+
+
+def _read_large(header: bytes, fds: list[int]) -> bytes:
+    size = json.loads(header).get("size")
+    if not isinstance(size, int) or not MAX_PACKET < size <= MAX_MESSAGE or not fds:
+        raise ProtocolError("bad large message")
+    memfd = fds.pop(0)
+    try:
+        data = bytearray()
+        while len(data) < size and (piece := os.pread(memfd, size - len(data), len(data))):
+            data += piece
+    finally:
+        os.close(memfd)
+    if len(data) < size:
+        raise ProtocolError("large message is short")
+    return bytes(data)
