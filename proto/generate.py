@@ -43,7 +43,8 @@ def generated() -> dict[str, str]:
             raise SystemExit(protoc.stderr)
         produced = sorted((Path(out) / "sandboxd" / "v1").iterdir())
         texts = {path.name: relocated(path.read_text()) for path in produced if path.suffix in (".py", ".pyi")}
-    kept = {name: text for name, text in texts.items() if "_pb2_grpc" not in name or "Servicer" in text}
+    empty = {name for name, text in texts.items() if name.endswith("_pb2_grpc.py") and "Servicer" not in text}
+    kept = {name: text for name, text in texts.items() if name.removesuffix("i") not in empty}
     return {"__init__.py": MARKER, **kept}
 
 
