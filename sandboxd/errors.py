@@ -59,8 +59,16 @@ class Unenforceable(SandboxdError):
 
 
 class Overloaded(SandboxdError):
+    """`retry_after_seconds` is a hint for the client, 0 where there is none."""
+
     status = "RESOURCE_EXHAUSTED"
     default_reason = "overloaded"
+
+    def __init__(
+        self, message: str, *, reason: str = "", message_for_agent: str = "", retry_after_seconds: float = 0.0
+    ) -> None:
+        super().__init__(message, reason=reason, message_for_agent=message_for_agent)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Draining(SandboxdError):
