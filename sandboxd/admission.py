@@ -47,7 +47,7 @@ class Admission:
 
     @contextmanager
     def slot(self, tenant: str) -> Iterator[None]:
-        """A place for one execution, given back at the end of the block; `Draining` or `Overloaded` if there is none."""
+        """A place for one execution, given back at the end of the block; `Draining` or `Overloaded` if none is left."""
         if self._draining:
             raise Draining(
                 "the node is draining and takes no new executions; retry on another node",

@@ -5,7 +5,7 @@ SandboxdError
 ├── NotFound              NOT_FOUND             no such thing, or not yours
 ├── PolicyDenied          PERMISSION_DENIED     policy (or its absence) says no
 ├── CallerRefused         PERMISSION_DENIED     this peer may not call at all
-├── Unenforceable         FAILED_PRECONDITION   a required guarantee cannot be enforced here, or a verb the runtime lacks
+├── Unenforceable         FAILED_PRECONDITION   a required guarantee cannot be enforced, or a verb the runtime lacks
 ├── Overloaded            RESOURCE_EXHAUSTED    quota, rate, slots
 ├── Draining              UNAVAILABLE           the node is going down
 ├── AuditUnavailable      UNAVAILABLE           the journal cannot be written, so nothing runs
