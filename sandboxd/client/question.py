@@ -1,0 +1,114 @@
+"""Every call but Execute, as data: its method, its request, and how its answer is read. No I/O.
+
+Both clients put the same questions; they differ only in how they wait for the answer.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from sandboxd.client import convert
+from sandboxd.client.node import Capabilities, Execution, Logs, Profile
+from sandboxd.client.stream import Output
+from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
+
+SECONDS = 30.0  # deadline of each of these calls; none of them waits for a program
+EXECUTE = "/sandboxd.v1.SandboxService/Execute"
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[AnswerT, ValueT]):
+    """One unary call. `value` turns its answer into what the caller gets."""
+
+    method: str
+    request: Message
+    answer: type[AnswerT]
+    value: Callable[[AnswerT], ValueT]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamQuestion(Generic[AnswerT, ValueT]):
+    """One call whose answer is a stream that is gathered to its end."""
+
+    method: str
+    request: Message
+    answer: type[AnswerT]
+    value: Callable[[Iterable[AnswerT]], ValueT]
+
+
+def capabilities() -> Question[node_pb2.GetCapabilitiesResponse, Capabilities]:
+    return Question(
+        "/sandboxd.v1.NodeService/GetCapabilities",
+        node_pb2.GetCapabilitiesRequest(),
+        node_pb2.GetCapabilitiesResponse,
+        convert.capabilities,
+    )
+
+
+def profiles() -> Question[profile_pb2.ListProfilesResponse, tuple[Profile, ...]]:
+    return Question(
+        "/sandboxd.v1.ProfileService/ListProfiles",
+        profile_pb2.ListProfilesRequest(),
+        profile_pb2.ListProfilesResponse,
+        lambda answer: tuple(convert.profile(profile) for profile in answer.profiles),
+    )
+
+
+def profile(name: str) -> Question[profile_pb2.GetProfileResponse, Profile]:
+    return Question(
+        "/sandboxd.v1.ProfileService/GetProfile",
+        profile_pb2.GetProfileRequest(name=name),
+        profile_pb2.GetProfileResponse,
+        lambda answer: convert.profile(answer.profile),
+    )
+
+
+def executions(
+    *, living_only: bool, page_token: str
+) -> Question[sandbox_pb2.ListExecutionsResponse, tuple[tuple[Execution, ...], str]]:
+    """One page and the token of the next, which is empty at the end."""
+    return Question(
+        "/sandboxd.v1.SandboxService/ListExecutions",
+        sandbox_pb2.ListExecutionsRequest(living_only=living_only, page_token=page_token),
+        sandbox_pb2.ListExecutionsResponse,
+        lambda answer: (tuple(convert.execution(e) for e in answer.executions), answer.next_page_token),
+    )
+
+
+def execution(execution_id: str) -> Question[sandbox_pb2.GetExecutionResponse, Execution]:
+    return Question(
+        "/sandboxd.v1.SandboxService/GetExecution",
+        sandbox_pb2.GetExecutionRequest(execution_id=execution_id),
+        sandbox_pb2.GetExecutionResponse,
+        lambda answer: convert.execution(answer.execution),
+    )
+
+
+def logs(execution_id: str) -> StreamQuestion[sandbox_pb2.GetLogsResponse, Logs]:
+    return StreamQuestion(
+        "/sandboxd.v1.SandboxService/GetLogs",
+        sandbox_pb2.GetLogsRequest(execution_id=execution_id),
+        sandbox_pb2.GetLogsResponse,
+        _logs,
+    )
+
+
+def kill(execution_id: str, signum: int | None) -> Question[sandbox_pb2.KillExecutionResponse, None]:
+    return Question(
+        "/sandboxd.v1.SandboxService/KillExecution",
+        sandbox_pb2.KillExecutionRequest(execution_id=execution_id, signal=signum),
+        sandbox_pb2.KillExecutionResponse,
+        lambda answer: None,
+    )
+
+
+def _logs(answers: Iterable[sandbox_pb2.GetLogsResponse]) -> Logs:
+    output = Output()
+    for answer in answers:
+        output.add(convert.chunk(answer.chunk))
+    return output.logs()
