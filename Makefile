@@ -1,0 +1,69 @@
+# Everything goes through .venv, which is made from requirements.lock by the first target that needs it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench proto test-vm test-image soak lock clean .venv
+
+BIN := .venv/bin
+STAMP := .venv/.complete
+SOURCES := sandboxd tests examples proto bench
+
+help:
+	@echo 'make run         start the daemon, run a program and a hostile one through it, stop it'
+	@echo 'make test        every test but those of the next two lines (as root: in all three modes)'
+	@echo 'make test-vm     the tests of the sandbox itself on a second kernel (Linux 6.1, cgroup v2), emulated'
+	@echo 'make test-image  build the container image and run a program in it (root)'
+	@echo 'make check       style, types, API lint, generated code, import direction'
+	@echo 'make bench       measure beside bubblewrap, crun and firejail'
+	@echo 'make soak        long runs: floods, kills, reloads'
+	@echo 'make proto       generate sandboxd/rpc/v1 from proto/'
+	@echo 'make lock        resolve requirements.lock anew'
+
+.venv: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@python=$$(.ci/find-python) && echo "setting up .venv with $$python" && "$$python" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP)
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not vm and not image' $(PYTEST_ARGS)
+
+test-vm: $(STAMP)
+	$(BIN)/python -m pytest -m vm tests/vm $(PYTEST_ARGS)
+
+test-image: $(STAMP)
+	$(BIN)/python -m pytest -m image tests/image $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_mirror.py
+
+bench: $(STAMP)
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+soak: $(STAMP)
+	$(BIN)/python -m bench.soak $(SOAK_ARGS)
+
+proto: $(STAMP)
+	$(BIN)/python proto/generate.py
+
+# A clean resolve of what pyproject.toml allows; the pins of this file are what CI and `make run` install.
+lock:
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && python=$$(.ci/find-python) \
+	&& "$$python" -m venv "$$directory/venv" \
+	&& "$$directory/venv/bin/python" -m pip install --quiet --upgrade pip \
+	&& "$$directory/venv/bin/python" -m pip install --quiet --group dev --editable . \
+	&& { echo '# Made by `make lock` from pyproject.toml. Do not edit.'; \
+	     "$$directory/venv/bin/python" -m pip freeze --all --exclude-editable; } >"$$directory/lock" \
+	&& cp "$$directory/lock" requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
