@@ -328,6 +328,7 @@ class Decision:
     message_for_agent: str = ""
     obligations: Obligations = field(default_factory=Obligations)
     ttl_seconds: float = 0.0
+    input_json: bytes = b""  # the document that was decided on, for the record: a decision can be replayed
 
 
 @dataclass(frozen=True, slots=True)

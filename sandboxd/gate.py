@@ -1,0 +1,118 @@
+"""Asks policy about one action and fails closed: whatever is wrong with the engine or its answer is a deny.
+
+Never raises for policy trouble, never records, never loosens: an obligation that could is a malformed answer.
+Called by `execution` before every mediated action.
+"""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from sandboxd.model import Action, Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, PolicyInput, SandboxFacts, action_input, refusal
+
+# Above any engine's own deadline: this one only catches an engine that does not keep its own.
+DEADLINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the action is about, besides itself."""
+
+    profile_name: str
+    profile_digest: str
+    profile_labels: tuple[tuple[str, str], ...]
+    sandbox_id: str
+    runtime: str
+
+
+class Gate:
+    """`replace` swaps the engine atomically: a decision under way ends on the one it began with."""
+
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        *,
+        node: str = os.uname().nodename,
+        clock: Callable[[], float] = time.time,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self._engine = engine
+        self._node = node
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+
+    @property
+    def engine(self) -> PolicyEngine:
+        return self._engine
+
+    def replace(self, engine: PolicyEngine) -> PolicyEngine:
+        """From now on `engine` decides; the former one, for the caller to close."""
+        former, self._engine = self._engine, engine
+        return former
+
+    async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
+        """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
+        engine = self._engine
+        try:
+            document = self._document(action, caller, subject)
+        except ValueError as error:
+            return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
+        decision = await self._ask(engine, document)
+        return replace(_acceptable(decision, engine.revision), input_json=document.document)
+
+    def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
+        seconds = self._clock()
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+        return action_input(
+            action,
+            caller,
+            subject.profile_name,
+            subject.profile_digest,
+            subject.profile_labels,
+            SandboxFacts(subject.sandbox_id, subject.runtime),
+            self._node,
+            now,
+        )
+
+    async def _ask(self, engine: PolicyEngine, document: PolicyInput) -> object:
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await engine.decide(document)
+        except TimeoutError:
+            return refusal("policy_timeout", "the policy engine did not answer in time", engine.revision)
+        except Exception as error:  # noqa: BLE001  an engine is foreign code, and no failure of it may let an action through
+            return refusal("policy_unavailable", f"the policy engine failed: {type(error).__name__}", engine.revision)
+
+
+def _acceptable(decision: object, revision: str) -> Decision:
+    if not isinstance(decision, Decision) or not isinstance(decision.verdict, Verdict):
+        return refusal("policy_malformed", "the policy engine's answer is not a decision", revision)
+    if not decision.revision:
+        return refusal("policy_malformed", "the policy engine's answer names no revision", "unknown")
+    if not _only_tightens(decision.obligations):
+        return refusal("policy_malformed", "the decision's obligations are ill-typed", decision.revision)
+    match decision.verdict:
+        case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM | Verdict.DENY:
+            return decision
+        case Verdict.ESCALATE:
+            reason = Reason("approval_unavailable", "policy asks for an approval, and there is nobody to give one")
+            return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons))
+        case _:
+            assert_never(decision.verdict)
+
+
+def _only_tightens(obligations: object) -> bool:
+    return (
+        isinstance(obligations, Obligations)
+        and all(
+            name in LIMIT_NAMES and type(number) in (int, float) and 0 < number < math.inf
+            for name, number in obligations.limits
+        )
+        and (obligations.runtime_floor is None or isinstance(obligations.runtime_floor, Isolation))
+        and all(isinstance(name, str) for name in obligations.redact)
+    )

@@ -1,0 +1,241 @@
+"""What a policy engine is asked, what it may answer, and the strict decoder between the two.
+
+An answer is believed only if it has exactly the declared shape; everything else is a deny with a reason code.
+Engines are found by name through `plugin`; `gate` alone calls them.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Final, Protocol, TypeVar
+
+from sandboxd.model import (
+    Action,
+    Caller,
+    Decision,
+    Isolation,
+    Limits,
+    Obligations,
+    Reason,
+    Verdict,
+)
+
+API_VERSION = "sandboxd.io/v1"
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+LIMIT_NAMES = frozenset(field.name for field in fields(Limits))
+
+
+class Undefined(Enum):
+    """The policy has no answer for this input (in OPA's REST answer: there is no `result` key)."""
+
+    UNDEFINED = "undefined"
+
+
+UNDEFINED: Final = Undefined.UNDEFINED
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFacts:
+    """What policy learns about the sandbox. `seen` tells what has happened in it: all false in a fresh one."""
+
+    sandbox_id: str
+    runtime: str
+    age_seconds: float = 0.0
+    seen_secret: bool = False
+    seen_untrusted_input: bool = False
+    seen_egress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInput:
+    """The document of one question, as the JSON text that goes to the engine and, for replay, on record."""
+
+    document: bytes
+
+
+class PolicyEngine(Protocol):
+    """Answers one question at a time or many; `revision` names the bundle that answers, and is never empty."""
+
+    name: str
+    revision: str
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        """The decision. An engine that cannot answer returns a deny of its own (`refusal`) rather than raise."""
+
+    async def close(self) -> None:
+        """Let questions under way end, then release everything. Idempotent."""
+
+
+def action_input(
+    action: Action,
+    caller: Caller,
+    profile_name: str,
+    profile_digest: str,
+    profile_labels: tuple[tuple[str, str], ...],
+    sandbox: SandboxFacts,
+    node: str,
+    time: str,
+) -> PolicyInput:
+    """The policy input of design: action, caller, profile, sandbox, node, time, api_version.
+
+    ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite).
+    """
+    document = {
+        "action": {
+            "type": action.type,
+            "argv": action.argv,
+            "language": action.language,
+            "code_sha256": action.code_sha256,
+            "findings": action.findings,
+            "env_names": action.env_names,
+            "files": action.files,
+            "stdin_bytes": action.stdin_bytes,
+            "isolation": action.isolation,
+            "network": action.network,
+            "limits": {name: getattr(action.limits, name) for name in sorted(LIMIT_NAMES)},
+            "labels": dict(action.labels),
+            "agent": {
+                "name": action.agent.name,
+                "session_id": action.agent.session_id,
+                "tool_name": action.agent.tool_name,
+                "tool_use_id": action.agent.tool_use_id,
+            },
+        },
+        "caller": {
+            "tenant": caller.tenant,
+            "subject": caller.subject,
+            "roles": caller.roles,
+            "method": caller.method,
+        },
+        "profile": {"name": profile_name, "digest": profile_digest, "labels": dict(profile_labels)},
+        "sandbox": {
+            "id": sandbox.sandbox_id,
+            "runtime": sandbox.runtime,
+            "age_seconds": sandbox.age_seconds,
+            "seen": {
+                "secret": sandbox.seen_secret,
+                "untrusted_input": sandbox.seen_untrusted_input,
+                "egress": sandbox.seen_egress,
+            },
+        },
+        "node": node,
+        "time": time,
+        "api_version": API_VERSION,
+    }
+    # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return PolicyInput(text.encode())
+
+
+def refusal(code: str, message: str, revision: str) -> Decision:
+    """A deny that no policy gave: its absence, its silence or its shape did."""
+    return Decision(
+        verdict=Verdict.DENY,
+        reasons=(Reason(code, message),),
+        revision=revision,
+        message_for_agent="this action was not decided by policy, so it was refused",
+    )
+
+
+def decode_decision(value: object, revision: str) -> Decision:
+    """The decision that `value` is, exactly; undefined denies `policy_undefined`, another shape `policy_malformed`.
+
+    `True` and `False` are the answers of a simple policy: allow and deny.
+    """
+    if value is UNDEFINED:
+        return refusal("policy_undefined", "the policy has no answer for this input", revision)
+    if value is True:
+        return Decision(Verdict.ALLOW, (), revision)
+    if value is False:
+        return Decision(Verdict.DENY, (Reason("policy_denied", "the policy says no"),), revision)
+    try:
+        return _decision(value, revision)
+    except _MalformedError as error:
+        return refusal("policy_malformed", f"the policy's answer is not a decision: {error}", revision)
+
+
+class _MalformedError(Exception):
+    pass
+
+
+def _decision(value: object, revision: str) -> Decision:
+    body = _object(
+        "decision", value, frozenset({"verdict", "reasons", "message_for_agent", "obligations", "ttl_seconds"})
+    )
+    verdict = _member("verdict", body.get("verdict"), Verdict)
+    obligations = _obligations(body["obligations"]) if "obligations" in body else Obligations()
+    if verdict is Verdict.TRANSFORM and obligations == Obligations():
+        raise _MalformedError("verdict 'transform' needs obligations")
+    return Decision(
+        verdict=verdict,
+        reasons=_list("reasons", body.get("reasons", []), _reason),
+        revision=revision,
+        message_for_agent=_text("message_for_agent", body.get("message_for_agent", "")),
+        obligations=obligations,
+        ttl_seconds=_number("ttl_seconds", body.get("ttl_seconds", 0)),
+    )
+
+
+def _reason(where: str, value: object) -> Reason:
+    body = _object(where, value, frozenset({"code", "message"}))
+    return Reason(_text(f"{where}.code", body.get("code")), _text(f"{where}.message", body.get("message")))
+
+
+def _obligations(value: object) -> Obligations:
+    body = _object("obligations", value, frozenset({"limits", "runtime_floor", "redact", "approval"}))
+    limits = _object("obligations.limits", body.get("limits", {}), LIMIT_NAMES)
+    floor = body.get("runtime_floor")
+    if "approval" in body:
+        # Checked, then not kept: `escalate` is refused by the gate until there is somebody to approve.
+        approval = _object("obligations.approval", body["approval"], frozenset({"ttl_seconds", "approvers"}))
+        _number("obligations.approval.ttl_seconds", approval.get("ttl_seconds"))
+        _list("obligations.approval.approvers", approval.get("approvers", []), _text)
+    return Obligations(
+        limits=tuple((name, _positive(f"obligations.limits.{name}", number)) for name, number in limits.items()),
+        runtime_floor=None if floor is None else _member("obligations.runtime_floor", floor, Isolation),
+        redact=_list("obligations.redact", body.get("redact", []), _text),
+    )
+
+
+def _object(where: str, value: object, known: frozenset[str]) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _MalformedError(f"{where} is not an object")
+    if unknown := value.keys() - known:
+        raise _MalformedError(f"{where} has unknown fields {sorted(map(str, unknown))}")
+    return value
+
+
+def _list(where: str, value: object, item: Callable[[str, object], T]) -> tuple[T, ...]:
+    if not isinstance(value, list):
+        raise _MalformedError(f"{where} is not a list")
+    return tuple(item(f"{where}[{index}]", entry) for index, entry in enumerate(value))
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _MalformedError(f"{where} is not a string")
+    return value
+
+
+def _number(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise _MalformedError(f"{where} is not a number from 0")
+    return float(value)
+
+
+def _positive(where: str, value: object) -> float:
+    number = _number(where, value)
+    if number == 0:
+        # Zero switches some limits off, so it would loosen.
+        raise _MalformedError(f"{where} is 0")
+    return number
+
+
+def _member(where: str, value: object, closed: type[E]) -> E:
+    for member in closed:
+        if type(value) is str and member.value == value:
+            return member
+    raise _MalformedError(f"{where} {value!r} is not one of {[member.value for member in closed]}")

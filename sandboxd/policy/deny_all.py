@@ -1,0 +1,33 @@
+"""The engine that says no to everything: for a node that must not run code now, and where policy cannot be loaded.
+
+Never answers anything but deny. Found by name through `plugin`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandboxd.model import Decision, Reason, Verdict
+from sandboxd.policy.base import PolicyEngine, PolicyInput
+
+_DENY = Decision(
+    verdict=Verdict.DENY,
+    reasons=(Reason("deny_all", "this node is configured to run nothing"),),
+    revision="deny_all",
+    message_for_agent="this node is configured to run nothing",
+)
+
+
+class DenyAll:
+    name = "deny_all"
+    revision = _DENY.revision
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        return _DENY
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def create(paths: Sequence[Path] = (), deadline_seconds: float = 0.0) -> PolicyEngine:
+    """Takes what every engine takes; has no use for it."""
+    return DenyAll()
