@@ -92,7 +92,7 @@ class V1Tree:
 
 
 class V1Cgroup:
-    """One sandbox. v1 has no `cgroup.kill`: `kill` stops forks first (`pids.max` 0), so that a fork bomb cannot outrun it."""
+    """One sandbox. v1 has no `cgroup.kill`: `kill` stops forks first (`pids.max` 0), so no fork bomb outruns it."""
 
     directory_fd: int | None = None
 
