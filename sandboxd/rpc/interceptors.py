@@ -1,0 +1,176 @@
+"""What happens around every call: who calls, is the request well formed, and how an error is told.
+
+`Interceptors.begin` is the list of steps, in order; each may refuse, and none lets through what it could not judge.
+Used by `server`, which binds every method of every service here, those of health and reflection too.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar, cast
+
+import grpc
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+
+from sandboxd.errors import CallerRefused, InvalidRequest
+from sandboxd.model import LOCAL_TENANT, Caller
+from sandboxd.rpc import status
+from sandboxd.rpc.peer import Peers
+from sandboxd.rpc.scan import scan
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+Request = TypeVar("Request", bound=Message)
+_TRACEPARENT = "traceparent"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a service knows of a call beside its request. `traceparent` is as it came in the metadata."""
+
+    caller: Caller
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Generic[Request]):
+    """A method with one answer."""
+
+    request: type[Request]
+    answer: Callable[[Request, Call], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming(Generic[Request]):
+    """A method with a stream of answers. The generator is closed when the caller goes away."""
+
+    request: type[Request]
+    answers: Callable[[Request, Call], AsyncGenerator[Message, None]]
+
+
+Method = Unary[Any] | Streaming[Any]
+
+
+class Interceptors:
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+
+    def begin(self, method: str, request: type[Request], data: bytes, context: Context) -> tuple[Request, Call]:
+        """The steps before a service sees a call."""
+        caller = self.identify(method, context)
+        traceparent = traceparent_of(context)
+        return parse(request, data), Call(caller, traceparent)
+
+    def identify(self, method: str, context: Context) -> Caller:
+        """The caller is who the kernel says connected; nothing in the call itself is believed."""
+        peer = self._peers.of(context.peer())
+        if peer is None:
+            raise CallerRefused("this connection has no known peer; connect to the daemon's socket")
+        if not peer.allowed:
+            raise CallerRefused(f"uid {peer.uid} may not call; call as root or as the daemon's own user")
+        return Caller(tenant=LOCAL_TENANT, subject=f"uid:{peer.uid}", roles=(), method=method)
+
+    def unary(self, method: str, spec: Unary[Request]) -> Handler:
+        async def behaviour(data: bytes, context: Context) -> bytes:
+            try:
+                request, call = self.begin(method, spec.request, data, context)
+                return (await spec.answer(request, call)).SerializeToString()
+            except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
+                failure = error
+            return await tell(method, failure, context)
+
+        return grpc.unary_unary_rpc_method_handler(behaviour)
+
+    def streaming(self, method: str, spec: Streaming[Request]) -> Handler:
+        async def behaviour(data: bytes, context: Context) -> None:
+            try:
+                request, call = self.begin(method, spec.request, data, context)
+                async with aclosing(spec.answers(request, call)) as answers:
+                    async for answer in answers:
+                        # Returns when the transport took it: a slow reader stops the generator here.
+                        await context.write(answer.SerializeToString())
+                return
+            except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
+                failure = error
+            await tell(method, failure, context)
+
+        return grpc.unary_stream_rpc_method_handler(behaviour)
+
+    def guarded(self, method: str, handler: Handler) -> Handler:
+        """A method of a library's service: the same callers, its own messages."""
+
+        async def admit(context: Context) -> None:
+            try:
+                self.identify(method, context)
+                return
+            except CallerRefused as error:
+                failure = error
+            await tell(method, failure, context)
+
+        if handler.stream_stream is not None:
+            answers = cast(Callable[[AsyncIterator[object], Context], AsyncIterator[object]], handler.stream_stream)
+
+            async def stream_stream(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+                await admit(context)
+                async for answer in answers(requests, context):
+                    yield answer
+
+            return grpc.stream_stream_rpc_method_handler(
+                stream_stream, handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream is not None:
+            writing = cast(Callable[[object, Context], Awaitable[None]], handler.unary_stream)
+
+            async def unary_stream(request: object, context: Context) -> None:
+                await admit(context)
+                await writing(request, context)
+
+            return grpc.unary_stream_rpc_method_handler(
+                unary_stream, handler.request_deserializer, handler.response_serializer
+            )
+
+        answering = cast(Callable[[object, Context], Awaitable[object]], handler.unary_unary)
+
+        async def unary_unary(request: object, context: Context) -> object:
+            await admit(context)
+            return await answering(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            unary_unary, handler.request_deserializer, handler.response_serializer
+        )
+
+
+def parse(request: type[Request], data: bytes) -> Request:
+    """The request, if each of its bytes means something to this version."""
+    scan(data, cast(Descriptor, request.DESCRIPTOR))
+    try:
+        return request.FromString(data)
+    except DecodeError as error:
+        # What is left after the scan is text that is not UTF-8.
+        raise InvalidRequest(
+            f"{request.DESCRIPTOR.full_name!r} cannot be read; texts must be UTF-8", reason="malformed_message"
+        ) from error
+
+
+def traceparent_of(context: Context) -> str:
+    """The caller's trace context; empty if there is none, or several, since then none can be believed."""
+    found = [value for key, value in context.invocation_metadata() or () if key == _TRACEPARENT]
+    return found[0] if len(found) == 1 and isinstance(found[0], str) else ""
+
+
+async def tell(method: str, error: Exception, context: Context) -> NoReturn:
+    """End the call with the error's status. What the caller must not see goes to the log under an incident id."""
+    incident = ""
+    if status.is_internal(error):
+        incident = secrets.token_hex(8)
+        _log.error("call failed", exc_info=error, extra={"incident": incident, "rpc_method": method})
+    await context.abort(
+        status.code_of(error),
+        status.message_of(error, incident),
+        ((status.DETAILS_KEY, status.details_of(error, incident)),),
+    )
