@@ -1,0 +1,70 @@
+"""Table "Execution-policy bypass", as far as it needs no decision in flight: images that may not run do not.
+
+Where more than one layer stops it, the test of that name shows that each of them does alone.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from sandboxd.client import Client, SandboxdError
+from tests.escape.attempt import Attempt, attempts, check_control, unconfined
+from tests.escape.confined import Confined
+
+DENIED = ("EACCES", "EPERM")
+WRITABLE = ("/workspace", "/tmp", "/dev/shm")
+ROWS = (
+    *(Attempt("X01", "renamed_binary", DENIED, (place,)) for place in WRITABLE),
+    *(Attempt("X02", "through_loader", DENIED, (place,)) for place in WRITABLE),
+    *(Attempt("X05", "script_own_shebang", DENIED, (place,)) for place in WRITABLE),
+    Attempt("X05", "shebang_to_copy", DENIED),
+    Attempt("X03", "memfd_execveat", DENIED),
+    Attempt("X03", "memfd_exec_flag", DENIED),
+    Attempt("X03", "memfd_chmod_exec", DENIED),
+    Attempt("X03", "memfd_proc_fd", DENIED),
+    *(Attempt("X03", "tmpfile_exec", (*DENIED, "EOPNOTSUPP"), (place,)) for place in WRITABLE),
+    *(Attempt("X02", "dlopen_copy", DENIED, (place,)) for place in WRITABLE),
+    Attempt("X09", "flipped_execve", ("refused",)),
+)
+
+
+@attempts(*ROWS)
+def test_image_does_not_run(attempt: Attempt, confined: Confined, outside: Path) -> None:
+    confined.demand("exec_policy", attempt)
+    arguments = tuple(str(outside) if word == "/workspace" else word for word in attempt.argv)
+    check_control(attempt, unconfined(outside, "exec_policy", (attempt.probe, *arguments)))
+
+
+@pytest.mark.parametrize("language", ["python", "bash", "perl", "node", "find", "awk", "git"])
+def test_x04_interpreter_has_no_rights_of_its_own(language: str, confined: Confined, outside: Path) -> None:
+    attempt = Attempt("X04", "interpreter", ("refused", "ENOSYS"), (language, "/etc/shadow"))
+    confined.demand("exec_policy", attempt)
+    check_control(attempt, unconfined(outside, "exec_policy", (attempt.probe, *attempt.argv)))
+
+
+def test_x07_empty_argv_is_refused_before_anything_runs(client: Client) -> None:
+    with pytest.raises(SandboxdError) as caught:
+        client.run([])
+    assert caught.value.reason == "invalid_request"
+
+
+@pytest.mark.parametrize("word", ["line\nbreak", '"}\n{"rule":"fake"', "\x1b[2J", "\u2028", "x" * 100_000])
+def test_x07_argv_reaches_the_program_and_the_record_whole(word: str, confined: Confined) -> None:
+    result = confined.run(["/usr/bin/printf", "%s", word])
+    assert result.stdout.decode() == word
+    records = confined.daemon.journal()
+    assert all("rule" not in record for record in records)
+    assert any(result.execution_id in str(record) for record in records)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "PYTHONSTARTUP", "PYTHONPATH", "PYTHONHOME", "NODE_OPTIONS",
+        "BASH_ENV", "ENV", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "PERL5OPT", "GCONV_PATH", "IFS", "PATH", "HOME",
+    ],
+)  # fmt: skip
+def test_x08_environment_that_steers_programs_is_refused(name: str, client: Client) -> None:
+    with pytest.raises(SandboxdError) as caught:
+        client.run(["/bin/true"], env={name: "/workspace/evil"})
+    assert name in str(caught.value)
