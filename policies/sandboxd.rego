@@ -1,0 +1,58 @@
+# The default policy: deny, unless a rule below allows and none denies.
+#
+# `input` is one action: {action, caller, profile, sandbox, node, time, api_version}; the answer is
+# {verdict, reasons, message_for_agent, obligations, ttl_seconds}. Change it by copying this directory and naming yours
+# in the daemon's configuration (policy.paths). It can only narrow what the profile and the daemon's floor permit.
+package sandboxd
+
+import rego.v1
+
+default decision := {
+	"verdict": "deny",
+	"reasons": [{"code": "not_allowed", "message": "no rule allows this action"}],
+	"message_for_agent": "this action is not allowed by policy",
+}
+
+decision := {
+	"verdict": "deny",
+	"reasons": [reason | some reason in deny],
+	"message_for_agent": concat("; ", [reason.message | some reason in deny]),
+} if {
+	count(deny) > 0
+}
+
+decision := {"verdict": "allow", "reasons": []} if {
+	count(deny) == 0
+	allow
+}
+
+known_profiles := {"default", "strict", "python", "node", "shell", "build"}
+
+# Programs of callers on this node, under a profile that was shipped with the daemon or is marked as reviewed.
+allow if {
+	input.action.type == "execution.start"
+	input.caller.tenant == "local"
+	reviewed
+}
+
+reviewed if input.profile.name in known_profiles
+
+reviewed if input.profile.labels["sandboxd.io/reviewed"] == "true"
+
+# A credential in the environment is readable by everything that runs there.
+deny contains {"code": "credential_in_env", "message": message} if {
+	some name in input.action.env_names
+	credential_name(lower(name))
+	message := sprintf("environment variable %s looks like a credential; hand the program a file or a broker instead", [name])
+}
+
+credential_name(name) if {
+	some ending in ["password", "passwd", "secret", "secret_key", "secret_access_key", "api_key", "private_key", "_token"]
+	endswith(name, ending)
+}
+
+# Only a second kernel may hold a program that is not confined to its own network.
+deny contains {"code": "network_needs_isolation", "message": "this network mode needs isolation gvisor or kata"} if {
+	not input.action.network in {"none", "loopback"}
+	input.action.isolation == "process"
+}

@@ -1,0 +1,201 @@
+"""The embedded Rego engine: `data.sandboxd.decision`, evaluated by rego-cpp in a worker process.
+
+The worker is killed at its deadline and started again; until it has loaded the policy every decision is a deny. Never
+evaluates in the daemon itself. Found by name through `plugin`; protocol and confinement are in `rego_worker`.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandboxd.errors import PolicyInvalid
+from sandboxd.model import (
+    Agent,
+    Caller,
+    Decision,
+    ExecutionStart,
+    Isolation,
+    Limits,
+)
+from sandboxd.policy.base import (
+    UNDEFINED,
+    PolicyEngine,
+    PolicyInput,
+    SandboxFacts,
+    action_input,
+    decode_decision,
+    refusal,
+)
+from sandboxd.policy.rego_builtins import check_calls
+from sandboxd.policy.rego_bundle import Bundle, read_bundle
+from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
+
+ENTRYPOINT = "sandboxd/decision"
+# A decision takes a fraction of a millisecond, so this is a stall, not slowness; it also bounds how long one tenant's
+# pathological input can hold up the others.
+DEADLINE_SECONDS = 0.25
+MAX_DOCUMENT_BYTES = 1024 * 1024
+_RESTART_FIRST_SECONDS = 0.05
+_RESTART_MOST_SECONDS = 5.0
+
+
+class RegoEngine:
+    """Bound to the event loop that asks first. Made by `create`."""
+
+    name = "rego"
+
+    def __init__(self, bundle: Bundle, worker: Worker, deadline_seconds: float) -> None:
+        self.revision = bundle.revision
+        self._bundle = bundle
+        self._worker: Worker | None = worker
+        self._deadline_seconds = deadline_seconds
+        self._restarting: asyncio.Task[None] | None = None
+        self._cause = ""
+        self._closed = False
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        if len(document.document) > MAX_DOCUMENT_BYTES:
+            return self._refusal("policy_unavailable", f"the input is over {MAX_DOCUMENT_BYTES} bytes")
+        worker = self._worker
+        if worker is None:
+            return self._refusal(self._cause, "the policy worker is being started again")
+        try:
+            answer = await worker.ask(document.document, self._deadline_seconds)
+        except WorkerLate:
+            self._replace(worker, "policy_timeout")
+            return self._refusal("policy_timeout", f"no decision within {self._deadline_seconds} seconds")
+        except WorkerGone:
+            self._replace(worker, "policy_unavailable")
+            return self._refusal("policy_unavailable", "the policy worker died")
+        return _decision(answer, self.revision)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._restarting is not None:
+            await self._restarting
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
+            self._cause = "policy_unavailable"
+            await worker.drain()
+            await asyncio.to_thread(worker.kill)
+
+    def _refusal(self, code: str, message: str) -> Decision:
+        return refusal(code, message, self.revision)
+
+    def _replace(self, worker: Worker, cause: str) -> None:
+        """Only the first of those who find it late or dead replaces it."""
+        if self._worker is worker:
+            self._worker, self._cause = None, cause
+            self._restarting = asyncio.create_task(self._restart(worker))
+
+    async def _restart(self, former: Worker) -> None:
+        former.abandon(late=self._cause == "policy_timeout")
+        await asyncio.to_thread(former.kill)
+        pause = _RESTART_FIRST_SECONDS
+        while not self._closed:
+            try:
+                self._worker = await asyncio.to_thread(_start, self._bundle)
+                return
+            except (PolicyInvalid, OSError):
+                # It compiled before, so this is the node (memory, processes); denies go on meanwhile.
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RESTART_MOST_SECONDS)
+
+
+def create(paths: Sequence[Path], deadline_seconds: float = DEADLINE_SECONDS) -> PolicyEngine:
+    """Read, check, compile and try the policy; blocks until that is proved. PolicyInvalid with file and line."""
+    bundle = read_bundle(paths)
+    check_calls(bundle.modules)
+    worker = _start(bundle)
+    try:
+        # The first evaluation touches pages that later ones find there, so it has more time.
+        _prove(bundle, worker)
+    except BaseException:
+        worker.kill()
+        raise
+    return RegoEngine(bundle, worker, deadline_seconds)
+
+
+def _start(bundle: Bundle) -> Worker:
+    worker = Worker.start()
+    try:
+        load = {"modules": bundle.modules, "data": bundle.data_json, "entrypoint": ENTRYPOINT}
+        answer = worker.load(json.dumps(load).encode())
+    except (WorkerGone, WorkerLate) as error:
+        worker.kill()
+        raise PolicyInvalid(f"the policy engine did not survive compiling this policy: {error}") from error
+    if answer.status is not Status.ANSWER:
+        worker.kill()
+        raise PolicyInvalid(_located(answer.text, bundle))
+    return worker
+
+
+def _prove(bundle: Bundle, worker: Worker) -> None:
+    try:
+        decision = _decision(worker.try_out(sample_input().document), bundle.revision)
+    except (WorkerGone, WorkerLate) as error:
+        raise PolicyInvalid(f"the policy does not answer a sample input: {error}") from error
+    for reason in decision.reasons:
+        if reason.code in ("policy_undefined", "policy_malformed", "policy_unavailable"):
+            raise PolicyInvalid(
+                f"the policy does not answer a sample input with a decision ({reason.message}); "
+                f"define data.{ENTRYPOINT.replace('/', '.')} for every input"
+            )
+
+
+def sample_input() -> PolicyInput:
+    """An ordinary question, for trying a policy before anything depends on it."""
+    limits = Limits(30.0, 0.0, 20.0, 1.0, 1 << 28, 64, 256, 1 << 26, 1 << 26, 4096, 1 << 26, 4096, 1 << 20, 1 << 20,
+                    1 << 24, 1 << 22, 64, 0, 0)  # fmt: skip
+    action = ExecutionStart(
+        argv=("/bin/true",),
+        language="",
+        code_sha256="",
+        findings=(),
+        env_names=(),
+        files=(),
+        stdin_bytes=0,
+        isolation=Isolation.PROCESS,
+        network="none",
+        limits=limits,
+        labels=(),
+        agent=Agent(),
+    )
+    caller = Caller("local", "uid:0", (), "/sandboxd.v1.SandboxService/Execute")
+    sandbox = SandboxFacts("0" * 32, "process")
+    return action_input(action, caller, "default", "0" * 64, (), sandbox, "sample", "2026-01-01T00:00:00.000Z")
+
+
+def _decision(answer: Answer, revision: str) -> Decision:
+    match answer.status:
+        case Status.UNDEFINED:
+            return decode_decision(UNDEFINED, revision)
+        case Status.FAILED:
+            return refusal("policy_unavailable", f"the policy could not be evaluated: {answer.text}", revision)
+        case Status.ANSWER:
+            return decode_decision(_expression(answer.text), revision)
+
+
+def _expression(text: str) -> object:
+    """The one expression of the one result; anything else comes back as it is, for the decoder to refuse."""
+    try:
+        output = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    match output:
+        case {"expressions": [value], **others} if not others:
+            return value
+        case _:
+            return output
+
+
+def _located(text: str, bundle: Bundle) -> str:
+    """rego-cpp names a byte offset (`(error 9:pol.rego|44|1 (errormsg 16:this is unclosed)`); a person wants a line."""
+    found = re.search(r"\(error \d+:(?P<path>[^|]+)\|(?P<offset>\d+)\|\d+\s*\(errormsg \d+:(?P<message>[^)]*)", text)
+    source = dict(bundle.modules).get(found["path"]) if found else None
+    if found is None or source is None:
+        return f"policy does not compile: {' '.join(text.split())[:500]}"
+    line = source.encode()[: int(found["offset"])].count(b"\n") + 1
+    return f"{found['path']}:{line}: {found['message'].strip()}"
