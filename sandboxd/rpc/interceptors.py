@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor import Descriptor
@@ -24,7 +24,7 @@ from sandboxd.rpc.scan import scan
 _log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Request = TypeVar("Request", bound=Message)
 _TRACEPARENT = "traceparent"
 
@@ -158,9 +158,11 @@ def parse(request: type[Request], data: bytes) -> Request:
 
 
 def traceparent_of(context: Context) -> str:
-    """The caller's trace context; empty if there is none, or several, since then none can be believed."""
-    found = [value for key, value in context.invocation_metadata() or () if key == _TRACEPARENT]
-    return found[0] if len(found) == 1 and isinstance(found[0], str) else ""
+    """The caller's trace context as it came, or empty."""
+    for key, value in context.invocation_metadata() or ():
+        if key == _TRACEPARENT and isinstance(value, str):
+            return value
+    return ""
 
 
 async def tell(method: str, error: Exception, context: Context) -> NoReturn:

@@ -1,17 +1,12 @@
 """ProfileService: shows the profiles that requests may name, as they were resolved. Bound to gRPC by `server`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from sandboxd.profile.load import ProfileSet
+from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.rpc import convert
 from sandboxd.rpc.interceptors import Call, Method, Unary
 from sandboxd.rpc.v1 import profile_pb2
-
-if TYPE_CHECKING:
-    from sandboxd.profile.load import ProfileSet
-    from sandboxd.profile.resolve import ResolvedProfile
 
 _LEVELS = {
     "require": profile_pb2.ENFORCEMENT_LEVEL_REQUIRE,

@@ -4,6 +4,7 @@ Must never pass on what it did not look at: a value out of shape is `InvalidRequ
 later version is refused when set. Knows no policy and no profile. Used by `sandbox`.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TypeVar, assert_never
@@ -58,7 +59,7 @@ def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str) -> Ex
         collect=tuple(
             _text("collect", pattern, MAX_PATH_BYTES) for pattern in _bounded("collect", message.collect, MAX_COLLECT)
         ),
-        limits=tuple((field.name, value) for field, value in message.limits.ListFields()),
+        limits=_limits(message.limits),
         network=_text("network", message.network, MAX_NAME_BYTES),
         labels=_labels(tuple(sorted(message.labels.items()))),
         isolation=_ISOLATIONS[message.isolation],
@@ -127,6 +128,14 @@ def _files(messages: Sequence[sandbox_pb2.InputFile]) -> tuple[InputFile, ...]:
     if len({file.path for file in files}) < len(files):
         raise InvalidRequest("two files have the same path; send each once")
     return tuple(files)
+
+
+def _limits(message: enforcement_pb2.Limits) -> tuple[tuple[str, float], ...]:
+    limits = tuple((field.name, value) for field, value in message.ListFields())
+    for name, value in limits:
+        if not (math.isfinite(value) and value >= 0):
+            raise InvalidRequest(f"limit {name} is {value!r}; it is a number that is not negative")
+    return limits
 
 
 def _labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -4,13 +4,11 @@ Must never answer before it is told to serve, and never outlives `stop`. Started
 it makes nothing by itself.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Isolation
+from sandboxd.profile.load import ProfileSet
 from sandboxd.rpc.interceptors import Handler, Interceptors, Method, Streaming, Unary
 from sandboxd.rpc.listener import Listener
 from sandboxd.rpc.node import NodeFacts, NodeService
@@ -26,9 +25,6 @@ from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.relay import Relay
 from sandboxd.rpc.sandbox import Executes, SandboxService
 from sandboxd.runtime.base import Runtime
-
-if TYPE_CHECKING:
-    from sandboxd.profile.load import ProfileSet
 
 ROOT = 0
 _KEEPALIVE_MILLISECONDS = 60_000

@@ -76,8 +76,6 @@ class SandboxServiceServicer:
     def Execute(self, request, context):
         """Runs a program in a fresh sandbox and streams what happens: one `accepted`, any number of `chunk`, one `result`.
         A refusal is an error and comes before `accepted`. A reader that is slow slows the program, not the daemon.
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,8 +83,6 @@ class SandboxServiceServicer:
 
     def Run(self, request, context):
         """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`.
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

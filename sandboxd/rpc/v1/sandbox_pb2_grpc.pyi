@@ -43,14 +43,9 @@ class SandboxServiceStub:
     Execute: _grpc.UnaryStreamMultiCallable[_sandbox_pb2.ExecuteRequest, _sandbox_pb2.ExecuteEvent]
     """Runs a program in a fresh sandbox and streams what happens: one `accepted`, any number of `chunk`, one `result`.
     A refusal is an error and comes before `accepted`. A reader that is slow slows the program, not the daemon.
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
     Run: _grpc.UnaryUnaryMultiCallable[_sandbox_pb2.ExecuteRequest, _sandbox_pb2.RunResponse]
-    """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`.
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    """
+    """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`."""
     GetExecution: _grpc.UnaryUnaryMultiCallable[_sandbox_pb2.GetExecutionRequest, _sandbox_pb2.GetExecutionResponse]
     """Tells about one execution, living or retained. NOT_FOUND alike for one that is unknown and one of another tenant."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_sandbox_pb2.ListExecutionsRequest, _sandbox_pb2.ListExecutionsResponse]
@@ -72,14 +67,9 @@ class SandboxServiceAsyncStub(SandboxServiceStub):
     Execute: _aio.UnaryStreamMultiCallable[_sandbox_pb2.ExecuteRequest, _sandbox_pb2.ExecuteEvent]  # type: ignore[assignment]
     """Runs a program in a fresh sandbox and streams what happens: one `accepted`, any number of `chunk`, one `result`.
     A refusal is an error and comes before `accepted`. A reader that is slow slows the program, not the daemon.
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
     Run: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.ExecuteRequest, _sandbox_pb2.RunResponse]  # type: ignore[assignment]
-    """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`.
-    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-    """
+    """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`."""
     GetExecution: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.GetExecutionRequest, _sandbox_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """Tells about one execution, living or retained. NOT_FOUND alike for one that is unknown and one of another tenant."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.ListExecutionsRequest, _sandbox_pb2.ListExecutionsResponse]  # type: ignore[assignment]
@@ -104,8 +94,6 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_sandbox_pb2.ExecuteEvent], _abc.AsyncIterator[_sandbox_pb2.ExecuteEvent]]:
         """Runs a program in a fresh sandbox and streams what happens: one `accepted`, any number of `chunk`, one `result`.
         A refusal is an error and comes before `accepted`. A reader that is slow slows the program, not the daemon.
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """
 
     @_abc_1.abstractmethod
@@ -114,10 +102,7 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sandbox_pb2.ExecuteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sandbox_pb2.RunResponse, _abc.Awaitable[_sandbox_pb2.RunResponse]]:
-        """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`.
-        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
-        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
-        """
+        """The same in one answer. Output beyond the node's cap is dropped and flagged in `result`."""
 
     @_abc_1.abstractmethod
     def GetExecution(

@@ -1,0 +1,122 @@
+"""A real server on a real unix socket with a fake executor behind it, and a real channel to it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import grpc
+import pytest
+
+from sandboxd.lifecycle import Registry
+from sandboxd.model import Guarantee, Isolation, Limits, RuntimeCapabilities
+from sandboxd.profile.load import ProfileSet
+from sandboxd.profile.resolve import Interpreter, ResolvedProfile
+from sandboxd.profile.schema import Spec
+from sandboxd.rpc.node import NodeFacts
+from sandboxd.rpc.server import Server, ServerConfig, serve
+from sandboxd.rpc.v1 import node_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
+from sandboxd.runtime.base import Runtime
+from tests.fakes.executor import REPORT, FakeExecutor
+
+FACTS = NodeFacts(version="1.2.3", node="here", kernel="6.1.0", mode="rootless-single")
+CAPABILITIES = RuntimeCapabilities(Isolation.PROCESS, "rootless-single", REPORT.rows)
+
+
+LIMITS = Limits(
+    wall_seconds=60.0,
+    idle_seconds=0.0,
+    cpu_seconds=30.0,
+    cpus=1.0,
+    memory_bytes=1 << 28,
+    pids=64,
+    open_files=256,
+    file_size_bytes=1 << 26,
+    workspace_bytes=1 << 26,
+    workspace_inodes=4096,
+    tmp_bytes=1 << 24,
+    tmp_inodes=1024,
+    stdout_bytes=1 << 20,
+    stderr_bytes=1 << 19,
+    output_bytes=1 << 24,
+    output_files_bytes=1 << 22,
+    output_files=32,
+    io_read_bytes_per_second=0,
+    io_write_bytes_per_second=1 << 23,
+)
+PROFILE = ResolvedProfile(
+    name="python",
+    description="runs Python",
+    digest="cd" * 32,
+    isolation=Isolation.PROCESS,
+    limits=LIMITS,
+    network="none",
+    env=(("HOME", "/workspace"),),
+    env_allowed=("APP_*",),
+    cwd="/workspace",
+    interpreters=(Interpreter("python", ("python3", "{file}"), "main.py"),),
+    enforcement=((Guarantee.NETWORK_NONE, "require"), (Guarantee.LIMIT_IO, "best_effort")),
+    labels=(("tier", "low"),),
+    warnings=("its workspace may execute",),
+    spec_json='{"network":"none"}',
+    spec=Spec.model_construct(),
+)
+PROFILES = ProfileSet({"python": PROFILE, "default": replace(PROFILE, name="default")})
+
+
+class ProbedRuntime:
+    """A runtime of which only the probe is asked."""
+
+    isolation = Isolation.PROCESS
+
+    def probe(self) -> RuntimeCapabilities:
+        return CAPABILITIES
+
+
+@dataclass
+class Served:
+    """The server, what stands behind it, and a channel."""
+
+    path: Path
+    server: Server
+    executor: FakeExecutor
+    registry: Registry
+    channel: grpc.aio.Channel
+
+    @property
+    def sandbox(self) -> "sandbox_pb2_grpc.SandboxServiceAsyncStub":
+        return sandbox_pb2_grpc.SandboxServiceStub(self.channel)
+
+    @property
+    def profile(self) -> "profile_pb2_grpc.ProfileServiceAsyncStub":
+        return profile_pb2_grpc.ProfileServiceStub(self.channel)
+
+    @property
+    def node(self) -> "node_pb2_grpc.NodeServiceAsyncStub":
+        return node_pb2_grpc.NodeServiceStub(self.channel)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ServerConfig:
+    """Overridden by a test that wants other bounds."""
+    return ServerConfig(socket=tmp_path / "run" / "sandboxd.sock")
+
+
+@pytest.fixture
+async def served(config: ServerConfig) -> AsyncIterator[Served]:
+    executor = FakeExecutor()
+    registry = Registry(max_ended=10, max_bytes=1 << 20, now=lambda: 1_700_000_000.25)
+    server = await serve(
+        config,
+        executor=executor,
+        registry=registry,
+        profiles=lambda: PROFILES,
+        runtimes={Isolation.PROCESS: cast(Runtime, ProbedRuntime())},
+        policy_revision=lambda: "r1",
+        facts=FACTS,
+    )
+    async with grpc.aio.insecure_channel(
+        f"unix:{config.socket}", options=(("grpc.max_send_message_length", -1),)
+    ) as channel:
+        yield Served(config.socket, server, executor, registry, channel)
+    await server.stop(0)
