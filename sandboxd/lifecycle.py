@@ -32,7 +32,7 @@ class ExecutionRecord:
     profile: str
     command: str
     labels: tuple[tuple[str, str], ...]
-    requested_at: float
+    requested_at: float = 0.0  # set by the registry
     state: ExecutionState = ExecutionState.PREPARING
     started_at: float | None = None
     ended_at: float | None = None

@@ -22,6 +22,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.on_room: Callable[[], None] | None = None
+        self.on_chunk: Callable[[Chunk], None] | None = None  # sees every chunk, also those nobody waits for
         self._chunks: deque[Chunk] = deque()
         self._bytes = 0
         self._closed = False
@@ -32,6 +33,8 @@ class Queue:
         return self._bytes >= QUEUE_BYTES
 
     def put(self, chunk: Chunk) -> None:
+        if self.on_chunk is not None:
+            self.on_chunk(chunk)
         if not self._closed:
             self._chunks.append(chunk)
             self._bytes += len(chunk.data) + CHUNK_OVERHEAD_BYTES

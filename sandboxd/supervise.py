@@ -50,8 +50,8 @@ class Clock(Protocol):
 class Supervision:
     """Supervises one execution. The consumer reads `queue` at its own pace; `end` may be called at any time."""
 
-    def __init__(self, sandbox: Sandbox, plan: ExecPlan, clock: Clock) -> None:
-        self.queue = Queue()
+    def __init__(self, sandbox: Sandbox, plan: ExecPlan, clock: Clock, queue: Queue) -> None:
+        self.queue = queue
         self._sandbox = sandbox
         self._plan = plan
         self._limits = plan.limits

@@ -1,0 +1,338 @@
+"""The straight line of one Execute: record, admit, resolve, decide, plan, launch, supervise, record.
+
+Each line runs in a task of its own that nothing cancels: a client that goes away asks for the end, and the line then
+destroys what it made and closes its audit span at its own pace. Never starts anything before it is on record. Called by
+`rpc`; composed in `daemon`.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from sandboxd.admission import Admission
+from sandboxd.errors import AuditUnavailable, PolicyDenied, RuntimeFailed, SandboxdError, Unenforceable
+from sandboxd.event import EXCERPT_CHARS
+from sandboxd.gate import Gate, Subject
+from sandboxd.lifecycle import ExecutionRecord, Registry
+from sandboxd.model import (
+    Accepted,
+    ArgvProgram,
+    Caller,
+    Chunk,
+    CodeProgram,
+    Decision,
+    EndReason,
+    EnforcementReport,
+    ExecuteRequest,
+    ExecutionStart,
+    Isolation,
+    Outcome,
+    Usage,
+    Verdict,
+)
+from sandboxd.output import Queue
+from sandboxd.profile.load import ProfileSet
+from sandboxd.profile.plan import Plan, plan
+from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
+from sandboxd.runtime.base import Runtime
+from sandboxd.span import EventLog, Span, command_of, trace_id_of
+from sandboxd.supervise import Clock, Supervision
+
+Item = Accepted | Chunk | Outcome
+
+STRENGTH = (Isolation.PROCESS, Isolation.GVISOR, Isolation.KATA)  # weakest first, for a decision's `runtime_floor`
+RESERVED = ("sandbox_id", "context_id", "idempotency_key", "detach", "workspace_mode")
+
+log = logging.getLogger(__name__)
+
+
+def new_id() -> str:
+    """128 random bits."""
+    return secrets.token_hex(16)
+
+
+class Executor:
+    """What every line needs. `profiles` is asked once for each line, so a reload never changes a running one."""
+
+    def __init__(
+        self,
+        profiles: Callable[[], ProfileSet],
+        gate: Gate,
+        runtimes: Mapping[Isolation, Runtime],
+        recorder: EventLog,
+        admission: Admission,
+        registry: Registry,
+        clock: Clock,
+        ids: Callable[[], str] = new_id,
+    ) -> None:
+        self.profiles = profiles
+        self.gate = gate
+        self.runtimes = runtimes
+        self.recorder = recorder
+        self.admission = admission
+        self.registry = registry
+        self.clock = clock
+        self.ids = ids
+        self._lines: set[asyncio.Task[Outcome]] = set()
+
+    async def execute(self, request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Item, None]:
+        """Accepted, then chunks, then the Outcome; or an error of `errors` before anything ran.
+
+        Closing it early (`aclose`, or cancelling whoever iterates) ends the execution as CANCELLED, and returns only
+        when nothing of it is left.
+        """
+        line = _Line(self, request, caller)
+        task = asyncio.get_running_loop().create_task(line.run())
+        self._lines.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            if (accepted := await line.accepted) is not None:
+                yield accepted
+            while (chunk := await line.queue.get()) is not None:
+                yield chunk
+            await asyncio.wait({task})
+            yield task.result()
+        finally:
+            if not task.done():
+                line.end(EndReason.CANCELLED)
+                line.queue.abandon()
+                await asyncio.wait({task})
+
+    async def settled(self) -> None:
+        """Until no line is left, also those whose clients have gone."""
+        while self._lines:
+            await asyncio.wait(self._lines)
+
+    def _forget(self, task: asyncio.Task[Outcome]) -> None:
+        self._lines.discard(task)
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, SandboxdError):
+            return
+        log.error("execution broke", exc_info=error)
+
+
+class _Line:
+    """One execution on its way. Implements `lifecycle.Running`."""
+
+    def __init__(self, executor: Executor, request: ExecuteRequest, caller: Caller) -> None:
+        self.accepted: asyncio.Future[Accepted | None] = asyncio.get_running_loop().create_future()
+        self.queue = Queue()
+        self._executor = executor
+        self._request = request
+        self._caller = caller
+        self._execution_id = executor.ids()
+        self._sandbox_id = executor.ids()
+        trace_id = trace_id_of(request.traceparent, executor.ids)
+        self._span = Span(executor.recorder, caller, self._execution_id, self._sandbox_id, trace_id)
+        self._span_open = False
+        self._asked: EndReason | None = None
+        self._supervision: Supervision | None = None
+
+    def end(self, reason: EndReason) -> None:
+        self._asked = self._asked or reason
+        if self._supervision is not None:
+            self._supervision.end(reason)
+
+    async def signal(self, signum: int) -> None:
+        if self._supervision is not None:
+            await self._supervision.signal(signum)
+
+    async def run(self) -> Outcome:
+        outcome = self._outcome_without_run(EndReason.RUNTIME_FAILED)
+        try:
+            await self._span.requested(self._request)
+            self._span_open = True
+            with self._executor.admission.slot(self._caller.tenant):
+                outcome = await self._registered()
+        except PolicyDenied:
+            outcome = self._outcome_without_run(EndReason.POLICY_DENIED)
+            raise
+        except SandboxdError as error:
+            await self._refused(error)
+            raise
+        except OSError as error:
+            failure = RuntimeFailed("the execution could not be prepared; the log of the node says why")
+            self._complain("preparing failed", error)
+            await self._refused(failure)
+            raise failure from error
+        finally:
+            await self._ended(outcome)
+            if not self.accepted.done():
+                self.accepted.set_result(None)
+            self.queue.close()
+        return outcome
+
+    # --- the steps
+
+    async def _registered(self) -> Outcome:
+        registry = self._executor.registry
+        registry.add(self._record(), self)
+        try:
+            profile, planned, runtime = await self._decided()
+            if self._asked is EndReason.CANCELLED:
+                return self._outcome_without_run(EndReason.CANCELLED)
+            outcome = await self._launched(profile, planned, runtime)
+            registry.ended(self._execution_id, outcome)
+            return outcome
+        finally:
+            registry.forget(self._execution_id)
+
+    async def _decided(self) -> tuple[ResolvedProfile, Plan, Runtime]:
+        """Steps 3 to 5: profile, decision, plan."""
+        _refuse_reserved(self._request)
+        executor, request = self._executor, self._request
+        profile = tighten(executor.profiles().get(request.profile), request)
+        subject = Subject(profile.name, profile.digest, profile.labels, self._sandbox_id, profile.isolation)
+        engine = executor.gate.engine.name
+        decision = await executor.gate.decide(_action(request, profile), self._caller, subject)
+        await self._span.decided("execution.start", decision, engine)
+        _require_allowed(decision)
+        profile = oblige(profile, decision.obligations)
+        runtime = self._runtime(profile.isolation, decision.obligations.runtime_floor)
+        planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
+        planned = replace(planned, report=_with_warnings(planned.report, decision))
+        return profile, planned, runtime
+
+    async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
+        """Steps 6 and 7. From the launch on, every way out destroys the sandbox."""
+        sandbox = await runtime.launch(planned.launch)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(sandbox.destroy)
+            await self._span.started(profile.name, profile.digest, planned.report, sandbox.host_uid)
+            supervision = Supervision(sandbox, planned.exec, self._executor.clock, self.queue)
+            undo.pop_all()
+        self._supervision = supervision
+        self._executor.registry.started(self._execution_id, planned.report)
+        self.queue.on_chunk = self._keep
+        if self._asked is not None:
+            supervision.end(self._asked)
+        self._accept(profile, planned.report)
+        return await supervision.run()
+
+    def _accept(self, profile: ResolvedProfile, report: EnforcementReport) -> None:
+        if not self.accepted.done():  # it is when the client has gone
+            revision = self._span.policy_revision
+            self.accepted.set_result(
+                Accepted(self._execution_id, self._sandbox_id, profile.name, profile.digest, revision, report)
+            )
+
+    def _keep(self, chunk: Chunk) -> None:
+        self._executor.registry.keep(self._execution_id, chunk)
+
+    # --- how the span closes
+
+    async def _refused(self, error: SandboxdError) -> None:
+        """Nothing ran. If this cannot be recorded either, the caller still gets the first error."""
+        if not self._span_open:
+            return
+        self._span_open = False
+        try:
+            await self._span.refused(error)
+        except AuditUnavailable as unavailable:
+            self._complain("refusal is not on record", unavailable)
+
+    async def _ended(self, outcome: Outcome) -> None:
+        """The caller's result stands whether this can be recorded or not; the recorder then refuses what comes next."""
+        if not self._span_open:
+            return
+        self._span_open = False
+        try:
+            await self._span.ended(outcome)
+        except AuditUnavailable as unavailable:
+            self._complain("end is not on record", unavailable)
+
+    def _complain(self, message: str, error: Exception) -> None:
+        log.error(message, extra={"execution_id": self._execution_id, "error": str(error)})
+
+    def _record(self) -> ExecutionRecord:
+        return ExecutionRecord(
+            execution_id=self._execution_id,
+            sandbox_id=self._sandbox_id,
+            tenant=self._caller.tenant,
+            subject=self._caller.subject,
+            profile=self._request.profile,
+            command=command_of(self._request)[:EXCERPT_CHARS],
+            labels=self._request.labels,
+        )
+
+    def _outcome_without_run(self, reason: EndReason) -> Outcome:
+        return Outcome(
+            execution_id=self._execution_id,
+            end_reason=reason,
+            exit_code=None,
+            signal=None,
+            usage=Usage(wall_seconds=0.0),
+            message_for_agent="Nothing was run.",
+        )
+
+    def _runtime(self, isolation: Isolation, floor: Isolation | None) -> Runtime:
+        if floor is not None and STRENGTH.index(floor) > STRENGTH.index(isolation):
+            raise Unenforceable(
+                f"policy demands at least runtime {floor.value!r}, the profile uses {isolation.value!r};"
+                " choose a profile with that runtime",
+                reason="runtime_floor",
+            )
+        runtime = self._executor.runtimes.get(isolation)
+        if runtime is None:
+            raise Unenforceable(
+                f"runtime {isolation.value!r} is not configured on this node; add it under 'runtimes'",
+                reason="runtime_missing",
+            )
+        return runtime
+
+
+def _refuse_reserved(request: ExecuteRequest) -> None:
+    """Fields that exist in the API and that nothing serves yet: ignoring one would break what it promises."""
+    for name in RESERVED:
+        if getattr(request, name):
+            raise Unenforceable(f"{name!r} is not supported by this version; leave it empty", reason="not_supported")
+
+
+def _action(request: ExecuteRequest, profile: ResolvedProfile) -> ExecutionStart:
+    program = request.program
+    code = program if isinstance(program, CodeProgram) else None
+    return ExecutionStart(
+        argv=program.argv if isinstance(program, ArgvProgram) else (),
+        language=code.language if code else "",
+        code_sha256=hashlib.sha256(code.source.encode("utf-8", "surrogatepass")).hexdigest() if code else "",
+        findings=(),
+        env_names=tuple(name for name, _ in request.env),
+        files=tuple(file.path for file in request.files),
+        stdin_bytes=len(request.stdin),
+        isolation=profile.isolation,
+        network=profile.network,
+        limits=profile.limits,
+        labels=request.labels,
+        agent=request.agent,
+    )
+
+
+def _require_allowed(decision: Decision) -> None:
+    """Raises `PolicyDenied` for every verdict but those that let the action go ahead."""
+    match decision.verdict:
+        case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM:
+            if decision.obligations.redact:
+                raise Unenforceable(
+                    f"policy demands redaction of {decision.obligations.redact!r}, which this version cannot do",
+                    reason="obligation_unsupported",
+                )
+        case Verdict.DENY | Verdict.ESCALATE:
+            reasons = "; ".join(f"{reason.code}: {reason.message}" for reason in decision.reasons)
+            raise PolicyDenied(
+                f"policy does not allow this: {reasons or 'no reason given'}",
+                reason=decision.reasons[0].code if decision.reasons else "",
+                message_for_agent=decision.message_for_agent or "Policy does not allow this.",
+            )
+        case _:
+            assert_never(decision.verdict)
+
+
+def _with_warnings(report: EnforcementReport, decision: Decision) -> EnforcementReport:
+    if decision.verdict is not Verdict.WARN:
+        return report
+    warned = tuple(f"policy warns, {reason.code}: {reason.message}" for reason in decision.reasons)
+    return replace(report, warnings=report.warnings + warned)

@@ -1,0 +1,215 @@
+"""The audit span of one execution: opens with execution.requested, closes with execution.ended or execution.refused.
+
+Holds the ids that every event carries, so that no event of a line can forget one. Tenant text is only ever a field
+value, cut, with a digest; values of the environment, stdin and file contents never reach the record. Called by
+`execution` alone.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from sandboxd.ending import cpu_seconds
+from sandboxd.errors import SandboxdError
+from sandboxd.event import (
+    EXCERPT_CHARS,
+    Event,
+    ExecutionEnded,
+    ExecutionRefused,
+    ExecutionRequested,
+    ExecutionStarted,
+    PolicyDecided,
+    SandboxViolated,
+)
+from sandboxd.model import (
+    ArgvProgram,
+    Caller,
+    Decision,
+    EnforcementReport,
+    EnforcementRow,
+    ExecuteRequest,
+    Outcome,
+    SandboxUsage,
+    State,
+)
+
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
+)
+
+
+class EventLog(Protocol):
+    """What the span needs of `audit.recorder.Recorder`."""
+
+    async def record(self, event: Event) -> int: ...
+
+    def store(self, document: bytes) -> str: ...
+
+
+def trace_id_of(traceparent: str, fresh: Callable[[], str]) -> str:
+    """The trace id of a W3C traceparent; a fresh one if there is none or it is invalid, as the standard demands.
+
+    Version 00 has exactly four fields, later versions may have more (https://www.w3.org/TR/trace-context/#versioning).
+    """
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (traceparent.startswith("00") and match[2] is not None):
+        return fresh()
+    return match[1]
+
+
+def command_of(request: ExecuteRequest) -> str:
+    """What a person recognises the program by, whole; cut it where it is shown."""
+    if isinstance(request.program, ArgvProgram):
+        return " ".join(request.program.argv)
+    return request.program.source
+
+
+def redacted_input(request: ExecuteRequest, caller: Caller) -> bytes:
+    """The request as canonical JSON with secrets left out: enough to replay the decision that was taken on it."""
+    program: dict[str, object]
+    if isinstance(request.program, ArgvProgram):
+        program = {"argv": request.program.argv}
+    else:
+        program = {"language": request.program.language, "source": request.program.source}
+    agent = request.agent
+    document = {
+        "type": "execution.start",
+        "caller": {
+            "tenant": caller.tenant,
+            "subject": caller.subject,
+            "roles": caller.roles,
+            "method": caller.method,
+        },
+        "program": program,
+        "profile": request.profile,
+        "stdin": {"bytes": len(request.stdin), "sha256": _sha256(request.stdin)},
+        "env": [name for name, _ in request.env],
+        "cwd": request.cwd,
+        "files": [
+            {"path": file.path, "mode": file.mode, "bytes": len(file.content), "sha256": _sha256(file.content)}
+            for file in request.files
+        ],
+        "collect": request.collect,
+        "limits": dict(request.limits),
+        "network": request.network,
+        "labels": request.labels,
+        "isolation": request.isolation,
+        "agent": {
+            "name": agent.name,
+            "session_id": agent.session_id,
+            "tool_name": agent.tool_name,
+            "tool_use_id": agent.tool_use_id,
+        },
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+class Span:
+    """Every method raises `AuditUnavailable` if the event is not on record when it returns."""
+
+    def __init__(self, log: EventLog, caller: Caller, execution_id: str, sandbox_id: str, trace_id: str) -> None:
+        self.policy_revision = ""
+        self._log = log
+        self._caller = caller
+        self._execution_id = execution_id
+        self._sandbox_id = sandbox_id
+        self._trace_id = trace_id
+
+    async def requested(self, request: ExecuteRequest) -> None:
+        input_sha256 = self._log.store(redacted_input(request, self._caller))
+        command = command_of(request)
+        language = "" if isinstance(request.program, ArgvProgram) else request.program.language
+        await self._log.record(
+            ExecutionRequested(
+                *self._ids(),
+                profile=_cut(request.profile),
+                command=_cut(command),
+                command_sha256=_sha256(command.encode("utf-8", "surrogatepass")),
+                language=_cut(language),
+                input_sha256=input_sha256,
+                agent_name=_cut(request.agent.name),
+                agent_session_id=_cut(request.agent.session_id),
+                tool_name=_cut(request.agent.tool_name),
+                tool_use_id=_cut(request.agent.tool_use_id),
+                labels=tuple((_cut(key), _cut(value)) for key, value in request.labels),
+            )
+        )
+
+    async def decided(self, action: str, decision: Decision, engine: str) -> None:
+        self.policy_revision = decision.revision
+        input_sha256 = self._log.store(decision.input_json)
+        await self._log.record(
+            PolicyDecided(
+                *self._ids(),
+                action=action,
+                verdict=decision.verdict,
+                reason_codes=tuple(_cut(reason.code) for reason in decision.reasons),
+                input_sha256=input_sha256,
+                engine=engine,
+            )
+        )
+
+    async def started(self, profile: str, profile_digest: str, report: EnforcementReport, host_uid: int) -> None:
+        await self._log.record(
+            ExecutionStarted(
+                *self._ids(),
+                profile=profile,
+                profile_digest=profile_digest,
+                runtime=report.runtime,
+                degraded=_in_state(report.rows, State.DEGRADED),
+                absent=_in_state(report.rows, State.ABSENT),
+                warnings=report.warnings,
+                host_uid=host_uid,
+            )
+        )
+
+    async def refused(self, error: SandboxdError) -> None:
+        await self._log.record(ExecutionRefused(*self._ids(), reason=error.reason, message=_cut(error.message)))
+
+    async def ended(self, outcome: Outcome) -> None:
+        for violation in outcome.violations:
+            await self._log.record(
+                SandboxViolated(*self._ids(), layer=violation.layer, code=violation.code, detail=_cut(violation.detail))
+            )
+        usage = outcome.usage
+        await self._log.record(
+            ExecutionEnded(
+                *self._ids(),
+                end_reason=outcome.end_reason,
+                exit_code=outcome.exit_code,
+                signal=outcome.signal,
+                wall_seconds=usage.wall_seconds,
+                cpu_seconds=cpu_seconds(SandboxUsage(usage.cpu_user_seconds, usage.cpu_system_seconds)),
+                peak_memory_bytes=usage.peak_memory_bytes,
+                stdout_bytes=usage.stdout_bytes,
+                stderr_bytes=usage.stderr_bytes,
+                limits_hit=tuple(limit.value for limit in outcome.limits_hit),
+                violations=tuple(f"{violation.layer}:{violation.code}" for violation in outcome.violations),
+            )
+        )
+
+    def _ids(self) -> tuple[str, str, str, str, str, str]:
+        """The fields common to all events, in their order."""
+        caller = self._caller
+        return (
+            caller.tenant,
+            caller.subject,
+            self._execution_id,
+            self._sandbox_id,
+            self.policy_revision,
+            self._trace_id,
+        )
+
+
+def _in_state(rows: tuple[EnforcementRow, ...], state: State) -> tuple[str, ...]:
+    return tuple(row.guarantee.value for row in rows if row.state is state)
+
+
+def _cut(text: str) -> str:
+    return text[:EXCERPT_CHARS]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
