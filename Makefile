@@ -5,7 +5,6 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 STAMP := .venv/.complete
-SOURCES := sandboxd tests examples proto bench
 
 help:
 	@echo 'make run         start the daemon, run a program and a hostile one through it, stop it'

@@ -21,7 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples import reachable
+from tests import reachable
+
 
 if TYPE_CHECKING:
     from sandboxd.client import Client
@@ -116,7 +117,7 @@ def _start_in(directory: Path, mode: Mode, settings: str) -> Iterator[RunningDae
 
 
 def configuration(socket: Path, state_dir: Path) -> str:
-    return f"listen:\n  - {{type: unix, path: {socket}}}\nstate_dir: {state_dir}\n"
+    return f"listen:\n  - unix: {socket}\nstate_dir: {state_dir}\n"
 
 
 def _wait_until_it_answers(daemon: RunningDaemon) -> None:

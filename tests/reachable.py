@@ -1,7 +1,7 @@
 """Runs a command in a private mount namespace where one directory can be reached by every user, at its usual path.
 
-The daemon drops root for an id of its own, and that id cannot enter a checkout below /root. Nothing on disk changes and
-nothing outside the command sees it. Used by `make run` and by the tests when they run as root; does nothing otherwise.
+Root's checkout may lie below /root, where the ordinary user of the rootless tests cannot enter. Nothing on disk changes
+and nothing outside the command sees it. Used by `tests.daemon` when the tests run as root; does nothing otherwise.
 """
 
 import ctypes
