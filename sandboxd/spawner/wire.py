@@ -27,12 +27,16 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message to each daemon. `facts` is the probe's result as (guarantee, state, layers, reason) rows."""
+    """First message to each daemon; `living` Adopt messages follow.
+
+    `facts` is the probe's result as (guarantee, state, layers, reason) rows, layers joined by commas.
+    """
 
     mode: str
     kernel: str
     facts: tuple[tuple[str, str, str, str], ...]
     templates: tuple[tuple[str, str], ...]  # name, digest
+    living: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,20 @@ class Ready:
     """The daemon serves; the spawner tells the service manager."""
 
     status: str
+
+
+# --- spawner → init
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Turns a blank init into that of a sandbox; descriptor: its end of the daemon's control socket."""
+
+    template: str
+    workspace_bytes: int
+    workspace_inodes: int
+    tmp_bytes: int
+    tmp_inodes: int
 
 
 # --- daemon → init
@@ -222,7 +240,10 @@ class FileOpened:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Ends a request to init. `errno` 0 is success; `skipped` pairs a path with why it did not come."""
+    """Ends a request to init. `errno` 0 is success; `skipped` pairs a path with why it did not come.
+
+    The first, with `request_id` 0, tells that the sandbox is complete (or why it is not, and then init is gone).
+    """
 
     request_id: int
     errno: int
@@ -232,7 +253,7 @@ class Answer:
 
 Message = (
     Hello | Adopt | Launched | Refused | SandboxEnded | Reloaded | Drain
-    | Launch | Kill | Reload | Ready
+    | Launch | Kill | Reload | Ready | Assign
     | Execute | Put | Collect | Signal | Stop
     | Started | ExecFailed | Exited | FileOpened | Answer
 )  # fmt: skip

@@ -1,0 +1,235 @@
+"""The process runtime: sandboxes made by the spawner on the host's kernel, through its closed set of messages.
+
+The daemon's only way to the privileged side. Never names a path, a uid or a filter to it: a launch is a template's
+digest and numbers. Made by `daemon`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sandboxd.errors import ConfigInvalid, RuntimeFailed, Unenforceable
+from sandboxd.model import EnforcementRow, Guarantee, Isolation, LaunchPlan, RuntimeCapabilities, State
+from sandboxd.runtime.base import Sandbox
+from sandboxd.runtime.link import Link
+from sandboxd.runtime.process_sandbox import ProcessSandbox
+from sandboxd.spawner import wire
+
+log = logging.getLogger(__name__)
+
+_LIMITS_OF_CGROUPS = {"memory": Guarantee.LIMIT_MEMORY, "pids": Guarantee.LIMIT_PIDS}
+
+
+class ProcessRuntime:
+    """One connection to the spawner, for the life of the daemon."""
+
+    isolation = Isolation.PROCESS
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._greeted: asyncio.Future[wire.Hello] = self._loop.create_future()
+        self._complete: asyncio.Future[None] = self._loop.create_future()
+        self._requests: dict[int, asyncio.Future[wire.Launched | wire.Reloaded]] = {}
+        self._next_request = 1
+        self._sandboxes: dict[str, ProcessSandbox] = {}
+        self._adopted: list[ProcessSandbox] = []
+        self._on_reloaded: Callable[[wire.Reloaded], None] | None = None
+        self._on_drain: Callable[[wire.Drain], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._without_cgroup: frozenset[str] = frozenset()
+        self.hello: wire.Hello
+        self._capabilities: RuntimeCapabilities
+        self._link = Link(sock, self._on_message, self._lost)
+
+    @classmethod
+    async def connect(cls, sock: socket.socket) -> "ProcessRuntime":
+        """Greeted by the spawner, with every sandbox that lived under an earlier daemon in `adopted`."""
+        runtime = cls(sock)
+        runtime.hello = await runtime._greeted
+        await runtime._complete
+        return runtime
+
+    @property
+    def adopted(self) -> tuple[Sandbox, ...]:
+        return tuple(self._adopted)
+
+    def on_reloaded(self, callback: Callable[[wire.Reloaded], None]) -> None:
+        self._on_reloaded = callback
+
+    def on_drain(self, callback: Callable[[wire.Drain], None]) -> None:
+        self._on_drain = callback
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self._on_lost = callback
+
+    def ready(self, status: str) -> None:
+        """Tell the service manager, through the spawner, that the daemon serves."""
+        self._link.send(wire.Ready(status))
+
+    async def reload(self) -> tuple[tuple[str, str], ...]:
+        """Have the spawner compile the profiles again; (name, digest) of its templates."""
+        request_id, future = self._request()
+        self._link.send(wire.Reload(request_id))
+        answer = await future
+        if not isinstance(answer, wire.Reloaded):
+            raise RuntimeFailed("the spawner answered a reload with something else")
+        return answer.templates
+
+    # --- runtime.base.Runtime
+
+    def probe(self) -> RuntimeCapabilities:
+        return self._capabilities
+
+    async def launch(self, plan: LaunchPlan) -> Sandbox:
+        limits = plan.limits
+        request_id, future = self._request()
+        self._link.send(
+            wire.Launch(
+                request_id,
+                plan.sandbox_id,
+                plan.template_digest,
+                plan.network,
+                limits.memory_bytes,
+                limits.pids,
+                limits.cpus,
+                limits.workspace_bytes,
+                limits.workspace_inodes,
+                limits.tmp_bytes,
+                limits.tmp_inodes,
+                limits.io_read_bytes_per_second,
+                limits.io_write_bytes_per_second,
+            )
+        )
+        try:
+            launched = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # It may be made all the same: whoever asked is gone, so it ends as soon as it is there.
+            future.add_done_callback(lambda _: self._link.send(wire.Kill(plan.sandbox_id)))
+            raise
+        if not isinstance(launched, wire.Launched):
+            raise RuntimeFailed("the spawner answered a launch with something else")
+        return self._sandboxes[launched.sandbox_id]
+
+    async def pause(self, sandbox_id: str) -> None:
+        raise _lacks("pause")
+
+    async def resume(self, sandbox_id: str) -> None:
+        raise _lacks("resume")
+
+    async def snapshot(self, sandbox_id: str) -> str:
+        raise _lacks("snapshot")
+
+    async def restore(self, snapshot_id: str) -> Sandbox:
+        raise _lacks("restore")
+
+    # --- messages
+
+    def _on_message(self, message: wire.Message, fds: list[int]) -> None:
+        match message:
+            case wire.Hello():
+                self._greet(message)
+            case wire.Adopt():
+                self._adopted.append(self._enrol(message, fds))
+                self._check_complete()
+                return
+            case wire.Launched():
+                self._enrol(message, fds)
+                self._answer(message.request_id, message)
+                return
+            case wire.Refused():
+                self._refuse(message)
+            case wire.SandboxEnded():
+                sandbox = self._sandboxes.pop(message.sandbox_id, None)
+                if sandbox is not None:
+                    sandbox.ended(message.usage)
+            case wire.Reloaded(request_id=0):
+                if self._on_reloaded is not None:
+                    self._on_reloaded(message)
+            case wire.Reloaded():
+                self._answer(message.request_id, message)
+            case wire.Drain():
+                if self._on_drain is not None:
+                    self._on_drain(message)
+            case _:
+                log.error("the spawner sent an unexpected message", extra={"type": type(message).__name__})
+        wire.close_all(fds)
+
+    def _greet(self, hello: wire.Hello) -> None:
+        self._capabilities = RuntimeCapabilities(self.isolation, hello.mode, tuple(_row(fact) for fact in hello.facts))
+        self._without_cgroup = frozenset(
+            name
+            for name, guarantee in _LIMITS_OF_CGROUPS.items()
+            if not any(layer.startswith("cgroup") for layer in self._capabilities.row(guarantee).layers)
+        )
+        self._greeted.set_result(hello)
+        self.hello = hello
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        if len(self._adopted) == self.hello.living and not self._complete.done():
+            self._complete.set_result(None)
+
+    def _enrol(self, message: wire.Adopt | wire.Launched, fds: list[int]) -> ProcessSandbox:
+        if len(fds) != len(message.fd_names):
+            wire.close_all(fds)
+            raise wire.ProtocolError(f"{len(fds)} descriptors for {message.fd_names}")
+        sandbox_id = message.sandbox_id
+        sandbox = ProcessSandbox(
+            sandbox_id,
+            message.host_uid,
+            dict(zip(message.fd_names, fds, strict=True)),
+            self._without_cgroup,
+            lambda: self._link.send(wire.Kill(sandbox_id)),
+        )
+        self._sandboxes[sandbox_id] = sandbox
+        return sandbox
+
+    def _refuse(self, message: wire.Refused) -> None:
+        future = self._requests.pop(message.request_id, None)
+        if future is None or future.done():
+            return
+        log.warning("the spawner refused", extra={"reason": message.reason, "detail": message.message})
+        match message.reason:
+            case "reload_failed":
+                future.set_exception(ConfigInvalid(message.message, reason=message.reason))
+            case "above_ceiling":
+                future.set_exception(Unenforceable(message.message, reason=message.reason))
+            case _:
+                future.set_exception(RuntimeFailed(message.message, reason=message.reason))
+        future.exception()  # read: its asker may be gone
+
+    def _answer(self, request_id: int, message: wire.Launched | wire.Reloaded) -> None:
+        future = self._requests.pop(request_id, None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _request(self) -> tuple[int, asyncio.Future[wire.Launched | wire.Reloaded]]:
+        request_id = self._next_request
+        self._next_request += 1
+        future: asyncio.Future[wire.Launched | wire.Reloaded] = self._loop.create_future()
+        self._requests[request_id] = future
+        return request_id, future
+
+    def _lost(self) -> None:
+        error = RuntimeFailed("the spawner is gone", reason="spawner_lost")
+        futures: list[asyncio.Future[Any]] = [self._greeted, self._complete, *self._requests.values()]
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+        for sandbox in self._sandboxes.values():
+            sandbox.lost()
+        self._sandboxes.clear()
+        if self._on_lost is not None:
+            self._on_lost()
+
+
+def _row(fact: tuple[str, str, str, str]) -> EnforcementRow:
+    guarantee, state, layers, reason = fact
+    return EnforcementRow(Guarantee(guarantee), State(state), tuple(filter(None, layers.split(","))), reason)
+
+
+def _lacks(verb: str) -> Unenforceable:
+    return Unenforceable(f"the process runtime cannot {verb} a sandbox", reason="not_supported")

@@ -1,0 +1,243 @@
+"""One sandbox of the process runtime: the daemon's side of its init, its counters and its end.
+
+Believes nothing that init says beyond its own sandbox: descriptors are read as bounded bytes, ids must be ones we gave.
+Made by `process`; used by `supervise` through `runtime.base.Sandbox`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from sandboxd.errors import InvalidRequest, RuntimeFailed
+from sandboxd.model import Collected, ExecPlan, ExitStatus, LimitId, OutputFile, SandboxUsage
+from sandboxd.runtime import counters
+from sandboxd.runtime.counters import Counters
+from sandboxd.runtime.link import Link
+from sandboxd.spawner import wire
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_SLOT = 0
+_READ_BYTES = 1 << 20
+
+
+class ProcessSandbox:
+    """`without_cgroup` names the limits (memory, pids) that rlimits must carry on this node."""
+
+    def __init__(
+        self,
+        sandbox_id: str,
+        host_uid: int,
+        fds: Mapping[str, int],
+        without_cgroup: frozenset[str],
+        kill: Callable[[], None],
+    ) -> None:
+        self.sandbox_id = sandbox_id
+        self.host_uid = host_uid
+        self._without_cgroup = without_cgroup
+        self._kill = kill
+        self._loop = asyncio.get_running_loop()
+        others = dict(fds)
+        self._link = Link(socket.socket(fileno=others.pop("init")), self._on_message, self._on_init_lost)
+        self._counters = Counters(others)
+        self._started: dict[str, asyncio.Future[int]] = {}
+        self._exited: dict[str, asyncio.Future[ExitStatus]] = {}
+        self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
+        self._files: dict[int, list[OutputFile]] = {}
+        self._next_request = 1
+        self._limits_reached: set[LimitId] = set()
+        self._ended: asyncio.Future[SandboxUsage] = self._loop.create_future()
+
+    # --- runtime.base.Sandbox
+
+    async def start(self, plan: ExecPlan, stdin: int, stdout: int, stderr: int) -> int:
+        started: asyncio.Future[int] = self._loop.create_future()
+        self._started[plan.execution_id] = started
+        self._exited[plan.execution_id] = self._loop.create_future()
+        puts = [self._put(file.path, file.mode, file.content) for file in plan.files]
+        self._link.send(self._execute(plan), (stdin, stdout, stderr))
+        for path, answer in puts:
+            refused = await answer
+            if refused.errno:
+                raise InvalidRequest(f"cannot write {path!r} into the workspace: {os.strerror(refused.errno)}")
+        return await started
+
+    async def wait(self, execution_id: str) -> ExitStatus:
+        return await asyncio.shield(self._exited[execution_id])
+
+    async def signal(self, execution_id: str, signum: int) -> None:
+        self._link.send(wire.Signal(execution_id, signum))
+
+    async def stop(self, execution_id: str) -> None:
+        request_id, answer = self._ask()
+        self._link.send(wire.Stop(request_id))
+        await answer
+
+    async def collect(self, patterns: tuple[str, ...], max_bytes: int, max_files: int) -> Collected:
+        request_id, future = self._ask()
+        files = self._files[request_id] = []
+        self._link.send(wire.Collect(request_id, patterns, max_files, max_bytes, _SLOT))
+        try:
+            answer = await future
+        finally:
+            del self._files[request_id]
+        if answer.errno:
+            raise RuntimeFailed("files could not be collected", reason="collect_failed")
+        return Collected(tuple(files), answer.skipped, answer.message == "limit_reached")
+
+    def usage(self) -> SandboxUsage:
+        return self._ended.result() if self._ended.done() else self._counters.read()
+
+    def limits_reached(self) -> tuple[LimitId, ...]:
+        return tuple(sorted(self._limits_reached))
+
+    def on_oom(self, callback: Callable[[], None]) -> None:
+        fd = self._counters.oom_descriptor()
+        if fd is not None and not self._ended.done():
+            self._loop.add_reader(fd, self._on_oom_event, callback)
+
+    async def destroy(self) -> SandboxUsage:
+        if not self._ended.done():
+            self._kill()
+        return await asyncio.shield(self._ended)
+
+    # --- what `process` tells
+
+    def ended(self, numbers: tuple[tuple[str, float], ...]) -> None:
+        """The spawner says that nothing of it is left."""
+        if self._ended.done():
+            return
+        self._ended.set_result(counters.usage(numbers))
+        self._release()
+
+    def lost(self) -> None:
+        """The spawner is gone, and the kernel takes the sandbox with it."""
+        self.ended(())
+
+    # --- init
+
+    def _on_message(self, message: wire.Message, fds: list[int]) -> None:
+        try:
+            match message:
+                case wire.Started():
+                    _resolve(self._started.get(message.execution_id), message.pid)
+                case wire.ExecFailed():
+                    self._on_exec_failed(message)
+                case wire.Exited():
+                    self._on_exited(message)
+                case wire.FileOpened():
+                    self._on_file(message, fds)
+                case wire.Answer(request_id=0):
+                    if message.errno:
+                        self._fail(f"the sandbox could not be completed: {message.message}")
+                case wire.Answer():
+                    _resolve(self._answers.pop(message.request_id, None), message)
+                case _:
+                    self._fail(f"init sent {type(message).__name__}")
+        finally:
+            wire.close_all(fds)
+
+    def _on_exec_failed(self, message: wire.ExecFailed) -> None:
+        """A step of the confinement failed, so the program did not run: never weaker, and never silently."""
+        log.error("a program could not be confined", extra={"step": message.step, "detail": message.detail})
+        started = self._started.get(message.execution_id)
+        if started is not None and not started.done():
+            started.set_exception(RuntimeFailed(f"confinement failed at {message.step}", reason="confinement_failed"))
+
+    def _on_exited(self, message: wire.Exited) -> None:
+        for name in message.limits_reached:
+            if name in LimitId.__members__.values():
+                self._limits_reached.add(LimitId(name))
+        status = message.wait_status
+        if os.WIFSIGNALED(status):
+            ended = ExitStatus(None, os.WTERMSIG(status))
+        else:
+            ended = ExitStatus(os.WEXITSTATUS(status), None)
+        _resolve(self._exited.get(message.execution_id), ended)
+
+    def _on_file(self, message: wire.FileOpened, fds: list[int]) -> None:
+        files = self._files.get(message.request_id)
+        if files is None or len(fds) != 1 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):
+            self._fail("init sent a file that nobody asked for")
+            return
+        content = bytearray()
+        # Never beyond the size that was counted against the cap, however the file grows meanwhile.
+        while len(content) < message.size and (
+            piece := os.pread(fds[0], min(_READ_BYTES, message.size - len(content)), len(content))
+        ):
+            content += piece
+        files.append(OutputFile(message.path, bytes(content), message.mode))
+
+    def _on_init_lost(self) -> None:
+        self._fail("the sandbox ended")
+
+    def _fail(self, reason: str) -> None:
+        """Whoever waits for init waits in vain."""
+        self._link.close()
+        error = RuntimeFailed(reason, reason="sandbox_lost")
+        futures: list[asyncio.Future[Any]] = [*self._started.values(), *self._exited.values(), *self._answers.values()]
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # read: not everybody waits for each of them
+        self._answers.clear()
+
+    # --- requests to init
+
+    def _execute(self, plan: ExecPlan) -> wire.Execute:
+        limits = plan.limits
+        return wire.Execute(
+            plan.execution_id,
+            plan.argv,
+            plan.env,
+            plan.cwd,
+            _SLOT,
+            limits.open_files,
+            limits.file_size_bytes,
+            limits.cpu_seconds,
+            limits.memory_bytes if "memory" in self._without_cgroup else 0,
+            limits.pids if "pids" in self._without_cgroup else 0,
+        )
+
+    def _put(self, path: str, mode: int, content: bytes) -> tuple[str, asyncio.Future[wire.Answer]]:
+        request_id, answer = self._ask()
+        fd = os.memfd_create("sandboxd-file", os.MFD_CLOEXEC)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+            self._link.send(wire.Put(request_id, path, mode, _SLOT), (fd,))
+        finally:
+            os.close(fd)
+        return path, answer
+
+    def _ask(self) -> tuple[int, asyncio.Future[wire.Answer]]:
+        request_id = self._next_request
+        self._next_request += 1
+        future: asyncio.Future[wire.Answer] = self._loop.create_future()
+        if self._ended.done():
+            future.set_exception(RuntimeFailed("the sandbox ended", reason="sandbox_lost"))
+        else:
+            self._answers[request_id] = future
+        return request_id, future
+
+    def _on_oom_event(self, callback: Callable[[], None]) -> None:
+        if self._counters.oom_happened():
+            callback()
+
+    def _release(self) -> None:
+        self._fail("the sandbox ended")
+        fd = self._counters.oom_descriptor()
+        if fd is not None:
+            self._loop.remove_reader(fd)
+        self._counters.close()
+
+
+def _resolve(future: "asyncio.Future[_T] | None", value: _T) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)

@@ -1,0 +1,41 @@
+"""Entry of the main process. `sandboxd serve` ends here; see the package for what it is and is not allowed."""
+
+import codecs
+import gc
+import os
+import resource
+import sys as python
+
+from sandboxd.spawner import sys
+from sandboxd.spawner.options import foreign_variables, fresh_environment, parse
+from sandboxd.spawner.service import Service
+from sandboxd.spawner.site import StartRefused, settle
+
+
+def main() -> int:
+    options = parse(python.argv[1:])
+    if foreign_variables():
+        # What this process was exec'd with stays readable in its memory and in that of everything forked from it.
+        notify = {name: os.environ[name] for name in ("NOTIFY_SOCKET",) if name in os.environ}
+        os.execve(python.executable, python.orig_argv, {**fresh_environment(), **notify})
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
+    for name in ("ascii", "latin-1", "utf-8"):
+        codecs.lookup(name)  # loads its module now: on the stage the interpreter's own files are out of reach
+    try:
+        site = settle(options)
+    except (StartRefused, OSError) as error:
+        _log(f"cannot start: {error}")
+        return 1
+    gc.collect()
+    gc.freeze()
+    return Service(options, site, _log).run()
+
+
+def _log(message: str) -> None:
+    os.write(2, f"sandboxd: {message}\n".encode(errors="backslashreplace"))
+
+
+if __name__ == "__main__":
+    python.exit(main())

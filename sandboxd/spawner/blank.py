@@ -1,0 +1,169 @@
+"""The birth of a blank init: everything of a sandbox that no profile changes, done before anybody asks.
+
+The child's half runs in the new process and never returns; the parent's half attaches, maps and verifies it from
+outside. Called by `stock`. The order of steps is the point: each says why it stands there.
+"""
+
+import errno
+import gc
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sandboxd.spawner import init, mounts, sys
+from sandboxd.spawner.cgroup import Cgroup
+from sandboxd.spawner.ids import IdBlock
+from sandboxd.spawner.plans import Prepared
+
+_FIRST = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWNET
+_SECOND = sys.CLONE_NEWUSER | sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
+_LAST_CAPABILITY = 40
+_OOM_SCORE_ADJ = 500  # the kernel shall rather take a payload than the node's own services
+_SOCKET_FD = 3
+
+ATTACHED, ASK_MAP, MAPPED, READY, FAILED = b"a", b"u", b"m", b"r", b"f"
+
+
+class BirthFailed(Exception):
+    """A blank could not be made; the message names the step."""
+
+
+@dataclass(slots=True)
+class Blank:
+    """A blank init as its parent sees it."""
+
+    pid: int
+    pidfd: int
+    sock: socket.socket
+    ids: IdBlock
+    cgroup: Cgroup
+    ready: bool = False
+
+    def advance(self) -> None:
+        """Serve one message of the child's; afterwards `ready` may be set. BirthFailed ends it."""
+        message = self.sock.recv(4096)
+        if message == ASK_MAP:
+            for name, text in (("setgroups", "deny"), ("uid_map", self.ids.uid_map()), ("gid_map", self.ids.gid_map())):
+                _write(f"/proc/{self.pid}/{name}", text)
+            self.sock.send(MAPPED)
+        elif message == READY:
+            verify(self)
+            self.ready = True
+        else:
+            raise BirthFailed(message[1:].decode(errors="replace") or "the child died")
+
+
+def begin(ids: IdBlock, cgroup: Cgroup, prepared: Mapping[str, Prepared]) -> Blank:
+    """Clone it and attach its cgroup; the rest happens through `Blank.advance` as its socket becomes readable."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    gc.collect()
+    pid, pidfd = sys.clone3(_FIRST, cgroup.directory_fd)
+    if pid == 0:
+        _child(theirs, ids, prepared)
+    theirs.close()
+    ours.setblocking(False)
+    if cgroup.directory_fd is None:
+        cgroup.attach(pid)
+    ours.send(ATTACHED)
+    return Blank(pid, pidfd, ours, ids, cgroup)
+
+
+def verify(blank: Blank) -> None:
+    """From outside, after its birth: it is whom the maps say, and cannot change the host's /proc/sys."""
+    status = dict(line.split(":", 1) for line in _read(f"/proc/{blank.pid}/status").splitlines() if ":" in line)
+    expected = [str(blank.ids.uid)] * 4
+    if status["Uid"].split() != expected or blank.ids.uid == 0:
+        raise BirthFailed(f"its host uid is {status['Uid'].split()}, not {expected}")
+    for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines():
+        fields = line.split()
+        if fields[4] == "/proc.full/sys" and "ro" not in fields[5].split(","):
+            raise BirthFailed("its /proc/sys is writable")
+
+
+def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) -> NoReturn:
+    step = "start"
+    try:
+        sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
+        init.forget_the_spawner()
+        gc.freeze()
+        step = "descriptors"  # nothing of the spawner's, above all no other sandbox's
+        sock = _keep_only(sock)
+        # While rootless, a parent with another user namespace's capabilities may write the maps of dumpable ones only.
+        sys.prctl(sys.PR_SET_DUMPABLE, 1)
+        step = "oom_score_adj"
+        _write("/proc/self/oom_score_adj", str(_OOM_SCORE_ADJ))
+        step = "memfd_noexec"
+        _forbid_executable_memfds()
+        step = "proc"
+        mounts.mount_private_proc()
+        step = "attach"  # before the cgroup namespace, whose root is where we are at its making
+        if sock.recv(1) != ATTACHED:
+            os._exit(1)
+        step = "unshare"
+        sys.unshare(_SECOND)
+        sock.send(ASK_MAP)
+        if sock.recv(1) != MAPPED:
+            os._exit(1)
+        step = "setresuid"  # at once: until here the host uid is the spawner's own
+        inside = ids.init_inside
+        os.setresgid(inside, inside, inside)
+        os.setresuid(inside, inside, inside)
+        step = "dumpable"
+        sys.prctl(sys.PR_SET_DUMPABLE, 0)
+        sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids cleared it
+        step = "keyring"
+        _leave_the_keyring()
+        step = "bounding set"  # init keeps what it has; nothing it starts can gain any
+        for capability in range(_LAST_CAPABILITY + 1):
+            sys.prctl(sys.PR_CAPBSET_DROP, capability)
+        sock.send(READY)
+        init.run(sock, ids, prepared)
+    except (OSError, KeyError) as error:
+        sock.send(FAILED + f"{step}: {error}".encode()[:1024])
+    os._exit(1)
+
+
+def _keep_only(sock: socket.socket) -> socket.socket:
+    os.dup2(sock.fileno(), _SOCKET_FD, inheritable=False)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    sys.close_range(_SOCKET_FD + 1, 0x7FFFFFFF)
+    sock.detach()
+    return socket.socket(fileno=_SOCKET_FD)
+
+
+def _forbid_executable_memfds() -> None:
+    """vm.memfd_noexec=2 is per pid namespace and wants host uid 0, which a root spawner's child still has here."""
+    try:
+        _write("/proc/sys/vm/memfd_noexec", "2")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+
+
+def _leave_the_keyring() -> None:
+    try:
+        sys.join_new_session_keyring()
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOSYS,
+            errno.EPERM,
+        ):  # an outer seccomp filter may forbid keyctl: nothing to leave
+            raise
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

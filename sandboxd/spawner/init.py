@@ -1,0 +1,247 @@
+"""PID 1 of a sandbox: reaps, starts executions, serves the file API, watches the limits that only it can see.
+
+Forked from the spawner, it runs inside the sandbox with capabilities over nothing but the sandbox's own user namespace.
+It must never run tenant data, import (its interpreter's files are not in the sandbox) or block on the tenant.
+Talks to the daemon alone; dies with the spawner.
+"""
+
+import errno
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sandboxd.spawner import files, landlock, mounts, payload, wire
+from sandboxd.spawner.ids import PAYLOAD_UID, IdBlock
+from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.sys import sethostname
+from sandboxd.spawner.watch import LimitWatch
+
+_WATCH_MILLISECONDS = 50
+
+
+@dataclass(slots=True)
+class _Execution:
+    execution_id: str
+    status_fd: int | None  # readable until execve happened or failed
+    watch: LimitWatch
+
+
+def forget_the_spawner() -> None:
+    """First in the new process: no signal handler, wake-up descriptor or environment of the spawner's is left."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.environ.clear()
+    gc.disable()  # a collector run would copy pages that are shared with the spawner
+
+
+def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) -> NoReturn:
+    """Wait to be assigned, build the sandbox, serve until killed."""
+    received = wire.receive(spawner)
+    if received is None:
+        os._exit(0)
+    assign, (control_fd,) = received
+    if not isinstance(assign, wire.Assign):
+        raise OSError(errno.EPROTO, "expected Assign")
+    control = socket.socket(fileno=control_fd)
+    try:
+        cage = _complete(assign, prepared[assign.template], ids)
+    except OSError as error:
+        wire.send(control, wire.Answer(0, error.errno or errno.EIO, str(error), ()))
+        raise
+    spawner.close()
+    wire.send(control, wire.Answer(0, 0, "", ()))
+    _Init(control, cage).serve()
+
+
+def _complete(assign: wire.Assign, prepared: Prepared, ids: IdBlock) -> payload.Cage:
+    template = prepared.template
+    mounts.enter_view(
+        prepared.view,
+        template.proc,
+        template.workspace_executable,
+        (PAYLOAD_UID, PAYLOAD_UID),
+        (assign.workspace_bytes, assign.workspace_inodes),
+        (assign.tmp_bytes, assign.tmp_inodes),
+    )
+    sethostname(template.hostname)
+    ruleset = None
+    if prepared.landlock_abi:
+        ruleset = landlock.build(prepared.landlock_abi, template.landlock, template.landlock_scopes)
+    return payload.Cage(prepared.filter, ruleset, PAYLOAD_UID, ids.single)
+
+
+class _Init:
+    def __init__(self, control: socket.socket, cage: payload.Cage) -> None:
+        self._control = control
+        self._cage = cage
+        self._executions: dict[int, _Execution] = {}  # by pid of the main process
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll.register(self._wake, select.POLLIN)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _noticed)
+
+    def serve(self) -> NoReturn:
+        while True:
+            timeout = _WATCH_MILLISECONDS if self._executions else None
+            ready = dict(self._poll.poll(timeout))
+            if not ready:
+                for pid, execution in self._executions.items():
+                    execution.watch.sample(pid)
+                continue
+            for pid, execution in list(self._executions.items()):
+                if execution.status_fd in ready:
+                    self._report_start(pid, execution)
+            if self._wake in ready:
+                os.read(self._wake, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        received = wire.receive(self._control)
+        if received is None:
+            os._exit(0)
+        message, fds = received
+        try:
+            match message:
+                case wire.Execute():
+                    self._execute(message, fds)
+                case wire.Put():
+                    self._put(message, fds)
+                case wire.Collect():
+                    self._collect(message)
+                case wire.Signal():
+                    self._signal(message)
+                case wire.Stop():
+                    self._stop(message)
+                case _:
+                    raise wire.ProtocolError(f"init does not serve {type(message).__name__}")
+        finally:
+            wire.close_all(fds)
+
+    def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
+        if len(fds) != 3:
+            raise wire.ProtocolError("Execute needs three descriptors")
+        status_read, status_write = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            payload.run(plan, fds, self._cage, status_write)
+        os.close(status_write)
+        self._poll.register(status_read, select.POLLIN)
+        self._executions[pid] = _Execution(
+            plan.execution_id, status_read, LimitWatch(plan.open_files, plan.file_size_bytes)
+        )
+
+    def _report_start(self, pid: int, execution: _Execution) -> None:
+        if execution.status_fd is None:
+            return
+        failure = os.read(execution.status_fd, 2048)
+        self._poll.unregister(execution.status_fd)
+        os.close(execution.status_fd)
+        execution.status_fd = None
+        if not failure:
+            self._send(wire.Started(execution.execution_id, pid))
+            return
+        step, number, detail = failure.decode(errors="replace").split("\0", 2)
+        self._send(wire.ExecFailed(execution.execution_id, step, int(number), detail))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            execution = self._executions.pop(pid, None)
+            if execution is None:
+                continue
+            self._report_start(pid, execution)
+            self._send(
+                wire.Exited(
+                    execution.execution_id,
+                    status,
+                    usage.ru_utime,
+                    usage.ru_stime,
+                    usage.ru_maxrss * 1024,
+                    execution.watch.finish(),
+                )
+            )
+
+    def _put(self, message: wire.Put, fds: list[int]) -> None:
+        if len(fds) != 1:
+            raise wire.ProtocolError("Put needs one descriptor")
+        try:
+            files.put(message.path, message.mode, fds[0], self._uid(message.slot))
+        except OSError as error:
+            self._answer(message.request_id, error)
+        else:
+            self._answer(message.request_id, None)
+
+    def _collect(self, message: wire.Collect) -> None:
+        try:
+            found = files.collect(message.patterns, message.max_files, message.max_bytes, self._uid(message.slot))
+        except OSError as error:
+            self._answer(message.request_id, error)
+            return
+        for opened in found.opened:
+            wire.send(
+                self._control,
+                wire.FileOpened(message.request_id, opened.path, opened.size, opened.mode),
+                (opened.fd,),
+            )
+            os.close(opened.fd)
+        text = "limit_reached" if found.limit_reached else ""
+        self._send(wire.Answer(message.request_id, 0, text, tuple(found.skipped)))
+
+    def _signal(self, message: wire.Signal) -> None:
+        for pid, execution in self._executions.items():
+            if execution.execution_id == message.execution_id:
+                try:
+                    os.killpg(pid, message.signum)  # setsid made the main process's pid its group
+                except ProcessLookupError:
+                    os.kill(pid, message.signum)  # forked, but not yet past setsid
+
+    def _stop(self, message: wire.Stop) -> None:
+        """kill(-1) reaches whatever is in the pid namespace but us; repeated, since a fork may be under way."""
+        while True:
+            try:
+                os.kill(-1, signal.SIGKILL)
+            except ProcessLookupError:
+                break
+            self._wait_for_one()
+        self._reap()
+        self._answer(message.request_id, None)
+
+    def _wait_for_one(self) -> None:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        self._reap()
+
+    def _uid(self, slot: int) -> int:
+        return self._cage.payload_uid + (0 if self._cage.single_id else slot)
+
+    def _answer(self, request_id: int, error: OSError | None) -> None:
+        if error is None:
+            self._send(wire.Answer(request_id, 0, "", ()))
+        else:
+            self._send(wire.Answer(request_id, error.errno or errno.EIO, str(error), ()))
+
+    def _send(self, message: wire.Message) -> None:
+        wire.send(self._control, message)
+
+
+def _noticed(number: int, frame: object) -> None:
+    """The wake-up descriptor has told already; without a handler Python would not write to it."""

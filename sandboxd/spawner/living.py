@@ -1,0 +1,47 @@
+"""A sandbox that was assigned, as the spawner holds it: what must be handed to each daemon, and how it ends.
+
+Called by `service`.
+"""
+
+import os
+import signal
+import socket
+
+from sandboxd.spawner.blank import Blank
+from sandboxd.spawner.wire import close_all
+
+
+class Living:
+    """Keeps the daemon's descriptors too, so that a daemon which is started anew gets them again."""
+
+    def __init__(
+        self, sandbox_id: str, blank: Blank, control: socket.socket, counters: tuple[tuple[str, int], ...]
+    ) -> None:
+        self.sandbox_id = sandbox_id
+        self.blank = blank
+        self._control = control
+        self._counters = counters
+
+    def descriptors(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Names and descriptors for Launched and Adopt; sending copies them."""
+        names = ("pidfd", "init", *(name for name, _ in self._counters))
+        return names, (self.blank.pidfd, self._control.fileno(), *(fd for _, fd in self._counters))
+
+    def kill(self) -> None:
+        """PID 1 of the pid namespace: the kernel takes all others with it."""
+        signal.pidfd_send_signal(self.blank.pidfd, signal.SIGKILL)
+
+    def finish(self) -> tuple[int, tuple[tuple[str, float], ...]]:
+        """Reap it and remove what is left of it: its wait status (negative for a signal) and last counters."""
+        result = os.waitid(os.P_PIDFD, self.blank.pidfd, os.WEXITED)
+        status = 0
+        if result is not None:
+            status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        usage = self.blank.cgroup.usage()
+        self.blank.cgroup.kill()
+        self.blank.cgroup.remove()
+        self._control.close()
+        self.blank.sock.close()
+        close_all([fd for _, fd in self._counters])
+        os.close(self.blank.pidfd)
+        return status, usage

@@ -1,0 +1,292 @@
+"""The mount side: a stage that holds ready-made views of the host, and the few mounts that each sandbox adds to one.
+
+The spawner lives on the stage, a tmpfs that holds nothing but views, so that copying its mount namespace into a sandbox
+stays cheap. Never mounts by a path below a tree that somebody else can write: sources and targets are descriptors.
+Called by the spawner (`Stage`) and by init (`mount_private_proc`, `enter_view`).
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sandboxd.spawner import sys
+from sandboxd.spawner.template import SHM, TMP, WORKSPACE, Bind, View
+
+_VIEWS = "/views"
+_DEV = "/dev"
+_NEW_ROOT = "/root"
+_PROC_FULL = "/proc.full"
+_PROC_SUBSET = "/proc.subset"
+_PTS = "/pts"
+_EMPTY = "/empty"
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_DEV_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_HARD = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
+_READ_ONLY = sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID
+
+# What tells about the host or changes it. The kernel guards most of these from an unprivileged uid; this is the second
+# layer. Source: runtime-spec defaults of runc and containerd, gVisor's and Podman's additions.
+_PROC_MASKED = (
+    "acpi", "asound", "config.gz", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
+    "kpagecount", "kpageflags", "latency_stats", "modules", "sched_debug", "scsi", "slabinfo", "sysrq-trigger",
+    "timer_list", "timer_stats", "vmallocinfo",
+)  # fmt: skip
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
+
+
+class ViewInvalid(Exception):
+    """A template's view cannot be built on this host; the message names the path."""
+
+
+class Stage:
+    """The spawner's own mount namespace, and the door back to the host's."""
+
+    def __init__(self) -> None:
+        """Enter it. From here on the process sees the stage as its root."""
+        # A view of the host that is ours to return to; what the host mounts or unmounts later is followed.
+        sys.unshare(sys.CLONE_NEWNS)
+        sys.mount("none", "/", "", sys.MS_REC | sys.MS_SLAVE)
+        self.host_mnt = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        sys.unshare(sys.CLONE_NEWNS)
+        sys.mount("none", "/", "", sys.MS_REC | sys.MS_PRIVATE)
+        proc = sys.open_tree("/proc", sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+        devices = {name: sys.open_tree(f"/dev/{name}", sys.OPEN_TREE_CLONE) for name in _DEVICES}
+        sys.mount("stage", TMP, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=16m,nr_inodes=16k")
+        os.chdir(TMP)
+        for directory in (_VIEWS, _DEV, _NEW_ROOT, _PROC_FULL, _PROC_SUBSET, _PTS, _EMPTY, "/proc"):
+            os.mkdir(directory[1:], 0o755)
+        sys.pivot_root(".", ".")
+        sys.umount2(".", sys.MNT_DETACH)
+        os.chdir("/")
+        # The kernel lets a user namespace mount a new proc only while it can see a whole one.
+        sys.move_mount(proc, "/proc")
+        os.close(proc)
+        self._make_dev(devices)
+        self.own_mnt = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def host(self) -> Iterator[None]:
+        """See the host's root inside the block. Nothing else may run in this process meanwhile."""
+        sys.setns(self.host_mnt, sys.CLONE_NEWNS)
+        try:
+            yield
+        finally:
+            sys.setns(self.own_mnt, sys.CLONE_NEWNS)
+
+    def add_view(self, view: View) -> str:
+        """Build it unless it is there; its path on the stage. `ViewInvalid` names what the host lacks."""
+        path = f"{_VIEWS}/{view_digest(view)}"
+        if os.path.isdir(path):
+            return path
+        with self.host():
+            image, trees, links = _open_sources(view)
+        try:
+            os.mkdir(path, 0o755)
+            if image is None:
+                sys.mount("view", path, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=4m,nr_inodes=4k")
+            else:
+                sys.mount_setattr(image, _READ_ONLY | sys.MOUNT_ATTR_NODEV, sys.AT_RECURSIVE)
+                sys.move_mount(image, path)
+            _furnish(path, view, trees, links, from_image=image is not None)
+        except OSError as error:
+            self._drop(path)
+            raise ViewInvalid(f"cannot build the root: {error}") from error
+        except ViewInvalid:
+            self._drop(path)
+            raise
+        finally:
+            for fd in (*trees.values(), *([image] if image is not None else [])):
+                os.close(fd)
+        return path
+
+    def retain_views(self, paths: frozenset[str]) -> None:
+        """Drop every view that no template uses any more; sandboxes have their own copies."""
+        for name in os.listdir(_VIEWS):
+            if f"{_VIEWS}/{name}" not in paths:
+                self._drop(f"{_VIEWS}/{name}")
+
+    def _drop(self, path: str) -> None:
+        try:
+            sys.umount2(path, sys.MNT_DETACH)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: nothing is mounted there
+                raise
+        os.rmdir(path)
+
+    def _make_dev(self, devices: dict[str, int]) -> None:
+        sys.mount("dev", _DEV, "tmpfs", sys.MS_NOSUID | sys.MS_NOEXEC, "mode=0755,size=64k,nr_inodes=64")
+        for name, tree in devices.items():
+            os.close(os.open(f"{_DEV}/{name}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+            sys.mount_setattr(tree, _READ_ONLY | sys.MOUNT_ATTR_NOEXEC)
+            sys.move_mount(tree, f"{_DEV}/{name}")
+            os.close(tree)
+        for directory in ("pts", "shm"):
+            os.mkdir(f"{_DEV}/{directory}", 0o755)
+        for name, target in _DEV_LINKS:
+            os.symlink(target, f"{_DEV}/{name}")
+        _seal(_DEV, _READ_ONLY | sys.MOUNT_ATTR_NOEXEC)
+
+
+def view_digest(view: View) -> str:
+    """Templates with the same view share one build of it."""
+    return hashlib.sha256(repr(view).encode()).hexdigest()[:16]
+
+
+def mount_private_proc() -> str:
+    """In the new pid namespace, before the user namespace: proc in both shapes and pts. "" or why there is no proc.
+
+    Made this early they belong to the spawner's user namespace, so what init inherits of them is locked.
+    """
+    sys.mount("devpts", _PTS, "devpts", sys.MS_NOSUID | sys.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    try:
+        sys.mount("proc", _PROC_FULL, "proc", _HARD, "hidepid=2")
+        sys.mount("proc", _PROC_SUBSET, "proc", _HARD, "hidepid=2,subset=pid")
+    except PermissionError as error:
+        return f"{error}: the surrounding container masks /proc"
+    for name in _PROC_MASKED:
+        _mask(f"{_PROC_FULL}/{name}")
+    for name in _PROC_READ_ONLY:
+        path = f"{_PROC_FULL}/{name}"
+        if os.path.isdir(path):
+            sys.mount(path, path, "", sys.MS_BIND | sys.MS_REC)
+            sys.mount("none", path, "", sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | _HARD)
+    return ""
+
+
+def enter_view(
+    view: str,
+    proc: str,
+    executable_workspace: bool,
+    owner: tuple[int, int],
+    workspace: tuple[int, int],
+    tmp: tuple[int, int],
+) -> None:
+    """Make this process's root that view with its own proc, dev and bounded writable mounts, and nothing else.
+
+    `owner` is (uid, gid) of the workspace; `workspace` and `tmp` are (bytes, inodes).
+    """
+    sys.mount(view, _NEW_ROOT, "", sys.MS_BIND | sys.MS_REC)
+    sys.mount(_DEV, f"{_NEW_ROOT}/dev", "", sys.MS_BIND | sys.MS_REC)
+    sys.mount(_PTS, f"{_NEW_ROOT}/dev/pts", "", sys.MS_BIND)
+    sys.mount(_PROC_FULL if proc == "full" else _PROC_SUBSET, f"{_NEW_ROOT}/proc", "", sys.MS_BIND | sys.MS_REC)
+    sticky = f"size={tmp[0]},nr_inodes={tmp[1]},mode=1777"
+    sys.mount("tmp", _NEW_ROOT + TMP, "tmpfs", _HARD, sticky)
+    sys.mount("shm", _NEW_ROOT + SHM, "tmpfs", _HARD, sticky)
+    flags = sys.MS_NOSUID | sys.MS_NODEV if executable_workspace else _HARD
+    data = f"size={workspace[0]},nr_inodes={workspace[1]},mode=0755,uid={owner[0]},gid={owner[1]}"
+    sys.mount("workspace", _NEW_ROOT + WORKSPACE, "tmpfs", flags, data)
+    os.chdir(_NEW_ROOT)
+    sys.pivot_root(".", ".")
+    sys.umount2(".", sys.MNT_DETACH)
+    os.chdir("/")
+
+
+def _mask(path: str) -> None:
+    try:
+        directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    sys.mount(_EMPTY if directory else f"{_DEV}/null", path, "", sys.MS_BIND)
+    sys.mount("none", path, "", sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NOEXEC)
+
+
+def _open_sources(view: View) -> tuple[int | None, dict[Bind, int], list[tuple[str, str]]]:
+    links = [(path, target) for path, target in view.symlinks if view.image or os.path.islink(path)]
+    linked = {path for path, _ in links}
+    image = sys.open_tree(view.image, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE) if view.image else None
+    trees: dict[Bind, int] = {}
+    for bind in view.binds:
+        if bind.target in linked:
+            continue
+        try:
+            trees[bind] = sys.open_tree(bind.source, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+        except OSError as error:
+            if not bind.optional or error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                for fd in trees.values():
+                    os.close(fd)
+                raise ViewInvalid(
+                    f"cannot bind {bind.source!r}: {error.strerror}; create it or mark it optional"
+                ) from error
+    return image, trees, links
+
+
+def _furnish(path: str, view: View, trees: dict[Bind, int], links: list[tuple[str, str]], from_image: bool) -> None:
+    root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        needed = ["proc", "dev", TMP[1:], WORKSPACE[1:]]
+        for name in needed:
+            if from_image:
+                _require_directory(root, name)
+            else:
+                os.mkdir(name, 0o755, dir_fd=root)
+        if not from_image:
+            for link, target in links:
+                _make_parents(root, link)
+                os.symlink(target, link.lstrip("/"), dir_fd=root)
+            for name, content in view.files:
+                _make_parents(root, name)
+                fd = sys.openat2(root, name.lstrip("/"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444, _INSIDE)
+                with os.fdopen(fd, "w") as file:
+                    file.write(content)
+        for bind, tree in trees.items():
+            attributes = _READ_ONLY | sys.MOUNT_ATTR_NODEV | (0 if bind.executable else sys.MOUNT_ATTR_NOEXEC)
+            sys.mount_setattr(tree, attributes, sys.AT_RECURSIVE)
+            if not from_image:
+                _make_target(root, bind.target, tree)
+            target_fd = sys.openat2(root, bind.target.lstrip("/"), os.O_PATH, 0, _INSIDE)
+            try:
+                sys.move_mount(tree, "", target_fd)
+            finally:
+                os.close(target_fd)
+    finally:
+        os.close(root)
+    if not from_image:
+        _seal(path, _READ_ONLY | sys.MOUNT_ATTR_NODEV)
+
+
+_INSIDE = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_MAGICLINKS
+
+
+def _require_directory(root: int, name: str) -> None:
+    try:
+        os.close(sys.openat2(root, name, os.O_PATH | os.O_DIRECTORY, 0, _INSIDE))
+    except OSError as error:
+        raise ViewInvalid(f"the image has no directory '/{name}': {error.strerror}; create it in the image") from error
+
+
+def _make_parents(root: int, path: str) -> None:
+    parts = path.strip("/").split("/")
+    for depth in range(1, len(parts)):
+        try:
+            os.mkdir("/".join(parts[:depth]), 0o755, dir_fd=root)
+        except FileExistsError:
+            continue
+
+
+def _make_target(root: int, path: str, tree: int) -> None:
+    _make_parents(root, path)
+    relative = path.strip("/")
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        try:
+            os.mkdir(relative, 0o755, dir_fd=root)
+        except FileExistsError:
+            return
+    else:
+        os.close(sys.openat2(root, relative, os.O_WRONLY | os.O_CREAT, 0o444, _INSIDE))
+
+
+def _seal(path: str, attributes: int) -> None:
+    fd = sys.open_tree(path, 0)
+    try:
+        sys.mount_setattr(fd, attributes)
+    finally:
+        os.close(fd)

@@ -1,0 +1,64 @@
+"""The profile templates as the spawner holds them, ready to be used, and the check that a launch only tightens them.
+
+Made once per (re)load; every init inherits them by fork. Called by the main process and by `blank` and `init`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandboxd.spawner import landlock
+from sandboxd.spawner.mounts import Stage
+from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.template import Template
+from sandboxd.spawner.wire import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A template with its filter laid out and its view built at `view` on the stage."""
+
+    template: Template
+    filter: Filter
+    view: str
+    landlock_abi: int
+
+
+class LaunchRefused(Exception):
+    """The daemon asked for what no template allows. `reason` is one of `wire.Refused`'s."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def prepare(templates: tuple[Template, ...], stage: Stage) -> dict[str, Prepared]:
+    """By digest. `mounts.ViewInvalid` or `seccomp.FilterInvalid` if one cannot be had: then none is."""
+    abi = landlock.abi()
+    prepared = {t.digest: Prepared(t, Filter(t.seccomp), stage.add_view(t.view), abi) for t in templates}
+    stage.retain_views(frozenset(p.view for p in prepared.values()))
+    return prepared
+
+
+def check(launch: Launch, prepared: Mapping[str, Prepared]) -> Prepared:
+    """The template that the launch names, if it stays at or below its ceilings; `LaunchRefused` otherwise."""
+    found = prepared.get(launch.template)
+    if found is None:
+        raise LaunchRefused("template_unknown", f"no template {launch.template!r}; profiles were changed: reload")
+    ceilings = found.template.ceilings
+    for name, asked, ceiling in (
+        ("memory_bytes", launch.memory_bytes, ceilings.memory_bytes),
+        ("pids", launch.pids, ceilings.pids),
+        ("cpus", launch.cpus, ceilings.cpus),
+        ("workspace_bytes", launch.workspace_bytes, ceilings.workspace_bytes),
+        ("workspace_inodes", launch.workspace_inodes, ceilings.workspace_inodes),
+        ("tmp_bytes", launch.tmp_bytes, ceilings.tmp_bytes),
+        ("tmp_inodes", launch.tmp_inodes, ceilings.tmp_inodes),
+    ):
+        if not 0 < asked <= ceiling:
+            raise LaunchRefused("above_ceiling", f"{name} {asked!r} is not above 0 and at most {ceiling!r}")
+    for name, rate in (("read", launch.io_read_bytes_per_second), ("write", launch.io_write_bytes_per_second)):
+        if rate < 0:
+            raise LaunchRefused("above_ceiling", f"io_{name}_bytes_per_second {rate!r} is negative")
+    if launch.network not in ("none", found.template.network):
+        raise LaunchRefused("above_ceiling", f"network {launch.network!r} is wider than {found.template.network!r}")
+    return found

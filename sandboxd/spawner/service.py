@@ -1,0 +1,338 @@
+"""The main process's loop: obeys the daemon's closed set of messages, keeps the stock, ends what must end.
+
+Holds privilege and therefore no tenant data: a launch carries ids, a template's digest and numbers. One thread; nothing
+in it waits for a tenant or for the daemon. Called by `__main__`.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+from sandboxd.spawner import children, plans, sys, wire
+from sandboxd.spawner.blank import BirthFailed, Blank
+from sandboxd.spawner.cgroup import CgroupLimits
+from sandboxd.spawner.compiler import Compiler
+from sandboxd.spawner.living import Living
+from sandboxd.spawner.mounts import ViewInvalid
+from sandboxd.spawner.options import Options
+from sandboxd.spawner.seccomp import FilterInvalid
+from sandboxd.spawner.site import Site
+from sandboxd.spawner.stock import Stock
+from sandboxd.spawner.template import Template
+
+_QUIET_SECONDS = 0.004  # no message for this long: refill the stock
+_RESTART_SECONDS = 0.5
+_MAX_STARTS_WITHOUT_READY = 5
+_EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
+
+
+class Service:
+    """Everything the main process keeps while it runs."""
+
+    def __init__(self, options: Options, site: Site, log: Callable[[str], None]) -> None:
+        self._options = options
+        self._site = site
+        self._log = log
+        self._selector = selectors.DefaultSelector()
+        self._stock = Stock(site.ids, site.tree, options.blank_stock, self._selector)
+        self._compiler = Compiler(options, site, self._selector)
+        self._prepared: dict[str, plans.Prepared] = {}
+        self._living: dict[str, Living] = {}
+        self._daemon: children.Child | None = None
+        self._peer: socket.socket | None = None
+        self._outgoing: deque[tuple[wire.Message, tuple[int, ...]]] = deque()
+        self._starts_without_ready = 0
+        self._restart_at: float | None = None
+        self._kill_daemon_at: float | None = None
+        self._stopping = False
+        self._exit_code: int | None = None
+        self._own_net = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Until told to stop; the exit code. Nothing of ours is alive afterwards."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _noticed)
+        self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._on_signals(wake_read))
+        self._compiler.begin(lambda templates: self._on_compiled(0, templates), self._on_first_compile_failed)
+        try:
+            while self._exit_code is None:
+                ready = self._selector.select(self._timeout())
+                for key, _ in ready:
+                    if self._selector.get_map().get(key.fd) is key:  # an earlier callback may have removed it
+                        key.data()
+                self._on_time()
+                if not ready:
+                    self._stock.refill()
+        finally:
+            self._end_everything()
+        return self._exit_code
+
+    # --- time and signals
+
+    def _timeout(self) -> float | None:
+        if self._stock.wants_refill:
+            return _QUIET_SECONDS
+        deadlines = [at for at in (self._restart_at, self._kill_daemon_at) if at is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _on_time(self) -> None:
+        now = time.monotonic()
+        if self._restart_at is not None and now >= self._restart_at:
+            self._restart_at = None
+            self._start_daemon()
+        if self._kill_daemon_at is not None and now >= self._kill_daemon_at and self._daemon is not None:
+            self._log("the daemon did not end in time; killing it")
+            self._kill_daemon_at = None
+            signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+
+    def _on_signals(self, wake: int) -> None:
+        for number in os.read(wake, 64):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._drain()
+            elif number == signal.SIGHUP and not self._stopping:
+                self._site.notify("RELOADING=1")
+                self._compiler.begin(lambda templates: self._on_compiled(0, templates), self._on_reload_failed)
+
+    def _drain(self) -> None:
+        if self._stopping or self._daemon is None:
+            self._exit_code = 0  # the second time: at once
+            return
+        self._stopping = True
+        self._site.notify("STOPPING=1")
+        grace = self._options.drain_grace_seconds
+        self._send(wire.Drain(grace))
+        self._kill_daemon_at = time.monotonic() + grace + 5
+
+    # --- templates
+
+    def _on_first_compile_failed(self, message: str) -> None:
+        self._log(message)
+        self._exit_code = 1
+
+    def _on_reload_failed(self, message: str) -> None:
+        self._log(f"profiles stay as they were: {message}")
+        self._send(wire.Reloaded(0, self._names()))
+
+    def _on_compiled(self, request_id: int, templates: tuple[Template, ...]) -> None:
+        try:
+            self._prepared = plans.prepare(templates, self._site.stage)
+        except (ViewInvalid, FilterInvalid, OSError) as error:
+            message = f"a profile cannot be used on this host: {error}"
+            if self._daemon is None:
+                self._on_first_compile_failed(message)
+            elif request_id:
+                self._send(wire.Refused(request_id, "reload_failed", message))
+            else:
+                self._on_reload_failed(message)
+            return
+        self._stock.replace(self._prepared)
+        if self._daemon is None:
+            self._start_daemon()
+        else:
+            self._send(wire.Reloaded(request_id, self._names()))
+
+    def _names(self) -> tuple[tuple[str, str], ...]:
+        return tuple((p.template.name, digest) for digest, p in self._prepared.items())
+
+    # --- the daemon
+
+    def _start_daemon(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = children.DAEMON_SOCKET_FD
+        self._daemon = children.start(
+            self._site.stage,
+            self._site.daemon,
+            ("-m", "sandboxd.daemon", *self._options.daemon_arguments(), "--spawner-fd", str(fd)),
+            self._options.environment,
+            {fd: theirs.fileno()},
+            self._options.readable,
+        )
+        theirs.close()
+        ours.setblocking(False)
+        self._peer = ours
+        self._starts_without_ready += 1
+        self._selector.register(ours, selectors.EVENT_READ, self._on_peer)
+        self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_daemon_exit)
+        site = self._site
+        self._send(wire.Hello(site.mode, site.kernel, site.facts, self._names(), len(self._living)))
+        for living in self._living.values():
+            names, fds = living.descriptors()
+            self._send(wire.Adopt(living.sandbox_id, living.blank.ids.payload_uid, names), fds)
+
+    def _on_daemon_exit(self) -> None:
+        daemon = self._daemon
+        if daemon is None:
+            return
+        result = os.waitid(os.P_PIDFD, daemon.pidfd, os.WEXITED)
+        status = result.si_status if result is not None else 1
+        self._selector.unregister(daemon.pidfd)
+        os.close(daemon.pidfd)
+        self._drop_peer()
+        self._daemon = None
+        self._kill_daemon_at = None
+        if self._stopping:
+            self._exit_code = 0
+        elif self._starts_without_ready >= _MAX_STARTS_WITHOUT_READY or (status == 78 and self._starts_without_ready):
+            self._exit_code = status or 1  # 78 (EX_CONFIG): trying again would not mend it
+        else:
+            self._log(f"the daemon ended with status {status}; starting it again")
+            self._restart_at = time.monotonic() + _RESTART_SECONDS * (self._starts_without_ready > 0)
+
+    def _on_peer(self) -> None:
+        if self._peer is None:
+            return
+        self._flush()
+        try:
+            received = wire.receive(self._peer)
+            if received is None:
+                self._kill_daemon_at = time.monotonic() + _EXIT_SECONDS
+                self._drop_peer()
+                return
+            message, fds = received
+            wire.close_all(fds)
+            self._obey(message)
+        except BlockingIOError:
+            return
+        except (wire.ProtocolError, ConnectionError) as error:
+            self._log(f"the daemon broke the protocol: {error}")
+            if self._daemon is not None:
+                signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+            self._drop_peer()
+
+    def _drop_peer(self) -> None:
+        """Nothing more is read from this daemon; its pidfd tells when it has ended."""
+        if self._peer is not None:
+            self._selector.unregister(self._peer)
+            self._peer.close()
+            self._peer = None
+        self._outgoing.clear()
+
+    def _obey(self, message: wire.Message) -> None:
+        match message:
+            case wire.Launch():
+                self._launch(message)
+            case wire.Kill():
+                living = self._living.get(message.sandbox_id)
+                if living is not None:
+                    living.kill()
+            case wire.Reload():
+                request = message.request_id
+                self._compiler.begin(
+                    lambda templates: self._on_compiled(request, templates),
+                    lambda text: self._send(wire.Refused(request, "reload_failed", text)),
+                )
+            case wire.Ready():
+                self._starts_without_ready = 0
+                self._site.notify(f"READY=1\nSTATUS={message.status}")
+            case _:
+                raise wire.ProtocolError(f"the spawner does not serve {type(message).__name__}")
+
+    def _send(self, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
+        if self._peer is None:
+            return
+        self._outgoing.append((message, fds))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outgoing and self._peer is not None:
+            message, fds = self._outgoing[0]
+            try:
+                wire.send(self._peer, message, fds)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._outgoing.clear()  # it died; its pidfd tells
+                return
+            self._outgoing.popleft()
+        if self._peer is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+            if self._selector.get_key(self._peer).events != events:
+                self._selector.modify(self._peer, events, self._on_peer)
+
+    # --- sandboxes
+
+    def _launch(self, launch: wire.Launch) -> None:
+        try:
+            prepared = plans.check(launch, self._prepared)
+            if launch.sandbox_id in self._living or len(launch.sandbox_id) != 32:
+                raise plans.LaunchRefused("launch_failed", f"sandbox id {launch.sandbox_id!r} is taken or ill-formed")
+        except plans.LaunchRefused as refusal:
+            self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
+            return
+        self._stock.take(lambda blank: self._assign(launch, prepared, blank))
+
+    def _assign(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank | BirthFailed) -> None:
+        if isinstance(blank, BirthFailed):
+            self._send(wire.Refused(launch.request_id, "launch_failed", str(blank)))
+            return
+        try:
+            living = self._fit_out(launch, prepared, blank)
+        except OSError as error:
+            self._stock.discard(blank)
+            self._send(wire.Refused(launch.request_id, "launch_failed", str(error)))
+            return
+        self._living[launch.sandbox_id] = living
+        self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_sandbox_exit(living))
+        names, fds = living.descriptors()
+        self._send(wire.Launched(launch.request_id, launch.sandbox_id, blank.ids.payload_uid, names), fds)
+
+    def _fit_out(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank) -> Living:
+        blank.cgroup.limit(
+            CgroupLimits(
+                launch.memory_bytes,
+                launch.pids,
+                launch.cpus,
+                launch.io_read_bytes_per_second,
+                launch.io_write_bytes_per_second,
+            )
+        )
+        if launch.network == "loopback":
+            sys.setns(blank.pidfd, sys.CLONE_NEWNET)
+            try:
+                sys.loopback_up()
+            finally:
+                sys.setns(self._own_net, sys.CLONE_NEWNET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            assign = wire.Assign(
+                prepared.template.digest,
+                launch.workspace_bytes,
+                launch.workspace_inodes,
+                launch.tmp_bytes,
+                launch.tmp_inodes,
+            )
+            try:
+                wire.send(blank.sock, assign, (theirs.fileno(),))
+                return Living(launch.sandbox_id, blank, ours, blank.cgroup.counters())
+            except OSError:
+                ours.close()
+                raise
+
+    def _on_sandbox_exit(self, living: Living) -> None:
+        self._selector.unregister(living.blank.pidfd)
+        del self._living[living.sandbox_id]
+        status, usage = living.finish()
+        self._site.ids.give_back(living.blank.ids)
+        self._send(wire.SandboxEnded(living.sandbox_id, status, usage))
+
+    def _end_everything(self) -> None:
+        if self._daemon is not None:
+            signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self._daemon.pidfd, os.WEXITED)
+        self._compiler.close()
+        for living in self._living.values():
+            living.kill()
+        for living in self._living.values():
+            living.finish()
+        self._stock.close()
+        self._site.tree.close()
+
+
+def _noticed(number: int, frame: object) -> None:
+    """The wake-up descriptor has told already; without a handler Python would not write to it."""

@@ -1,0 +1,265 @@
+"""One typed wrapper per system call that Python 3.11 lacks. Kernel names, kernel flags, OSError with call and path.
+
+Never decides anything. Called by the rest of `spawner`; numbers are those of x86_64 and of the generic table (arm64).
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import socket
+import struct
+from typing import Final
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_PIDFD: Final = 0x00001000
+CLONE_INTO_CGROUP: Final = 0x200000000
+
+MS_RDONLY: Final = 1
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_REMOUNT: Final = 32
+MS_BIND: Final = 4096
+MS_MOVE: Final = 8192
+MS_REC: Final = 16384
+MS_PRIVATE: Final = 1 << 18
+MS_SLAVE: Final = 1 << 19
+MNT_DETACH: Final = 2
+
+OPEN_TREE_CLONE: Final = 1
+AT_RECURSIVE: Final = 0x8000
+AT_EMPTY_PATH: Final = 0x1000
+AT_FDCWD: Final = -100
+MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+MOUNT_ATTR_RDONLY: Final = 1
+MOUNT_ATTR_NOSUID: Final = 2
+MOUNT_ATTR_NODEV: Final = 4
+MOUNT_ATTR_NOEXEC: Final = 8
+
+RESOLVE_NO_MAGICLINKS: Final = 2
+RESOLVE_NO_SYMLINKS: Final = 4
+RESOLVE_BENEATH: Final = 8
+RESOLVE_IN_ROOT: Final = 16
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+PR_CAPBSET_DROP: Final = 24
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+SECCOMP_SET_MODE_FILTER: Final = 1
+KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+
+SIOCGIFFLAGS: Final = 0x8913
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 1
+
+# Above 424 the numbers are the same on every architecture.
+_X86_64: Final = {"pivot_root": 155, "capset": 126, "capget": 125, "seccomp": 317, "keyctl": 250}
+_GENERIC: Final = {"pivot_root": 41, "capset": 91, "capget": 90, "seccomp": 277, "keyctl": 219}
+_NR: Final = {
+    **(_X86_64 if platform.machine() == "x86_64" else _GENERIC),
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+_libc.unshare.argtypes = [ctypes.c_int]
+_libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_libc.setfsuid.argtypes = [ctypes.c_uint]
+_libc.setfsgid.argtypes = [ctypes.c_uint]
+# The child of a clone must come back holding the GIL, so this one call does not release it.
+_holding_gil = ctypes.PyDLL(None, use_errno=True)
+_holding_gil.syscall.restype = ctypes.c_long
+
+
+def _fail(call: str, subject: str = "") -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}", subject or None)
+
+
+def _syscall(name: str, *arguments: object, subject: str = "") -> int:
+    result: int = _libc.syscall(_NR[name], *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result < 0:
+        raise _fail(name, subject)
+    return result
+
+
+def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
+    """fork(2) into new namespaces: (pid, pidfd) in the parent, (0, -1) in the child. SIGCHLD ends it.
+
+    Python's own fork hooks run, so both sides are whole interpreters; only ever called from a single thread.
+    """
+    pidfd = ctypes.c_int(-1)
+    flags |= CLONE_PIDFD
+    if cgroup_fd is not None:
+        flags |= CLONE_INTO_CGROUP
+    sigchld = 17
+    packed = struct.pack("=11Q", flags, ctypes.addressof(pidfd), 0, 0, sigchld, 0, 0, 0, 0, 0, cgroup_fd or 0)
+    arguments = ctypes.create_string_buffer(packed, len(packed))
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = _holding_gil.syscall(_NR["clone3"], arguments, ctypes.c_long(len(packed)))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0, -1
+    number = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(number, f"clone3: {os.strerror(number)}")
+    return pid, pidfd.value
+
+
+def unshare(flags: int) -> None:
+    if _libc.unshare(flags):
+        raise _fail("unshare", hex(flags))
+
+
+def setns(fd: int, flags: int) -> None:
+    if _libc.setns(fd, flags):
+        raise _fail("setns", hex(flags))
+
+
+def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> None:
+    if _libc.mount(source.encode(), target.encode(), fstype.encode(), flags, data.encode()):
+        raise _fail("mount", target)
+
+
+def umount2(target: str, flags: int) -> None:
+    if _libc.umount2(target.encode(), flags):
+        raise _fail("umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _syscall("pivot_root", new_root.encode(), put_old.encode(), subject=new_root)
+
+
+def open_tree(path: str, flags: int, dir_fd: int = AT_FDCWD) -> int:
+    return _syscall("open_tree", dir_fd, path.encode(), flags | os.O_CLOEXEC, subject=path)
+
+
+def move_mount(fd: int, to_path: str, to_dir_fd: int = AT_FDCWD) -> None:
+    """Attach a detached tree. An empty `to_path` means `to_dir_fd` itself."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
+    _syscall("move_mount", fd, b"", to_dir_fd, to_path.encode(), flags, subject=to_path)
+
+
+def fsopen(fstype: str) -> int:
+    return _syscall("fsopen", fstype.encode(), 1, subject=fstype)
+
+
+def fsconfig_set(fd: int, key: str, value: str) -> None:
+    _syscall("fsconfig", fd, 1, key.encode(), value.encode(), 0, subject=key)
+
+
+def fsconfig_create(fd: int) -> None:
+    _syscall("fsconfig", fd, 6, None, None, 0)
+
+
+def fsmount(fd: int, attributes: int) -> int:
+    return _syscall("fsmount", fd, 1, attributes)
+
+
+def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> None:
+    """Add mount attributes to the mount behind `fd`, with AT_RECURSIVE to all below it. Never clears one."""
+    _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, struct.pack("=4Q", set_attributes, 0, 0, 0), 32)
+
+
+def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    return _syscall("openat2", dir_fd, os.fsencode(path), how, len(how), subject=path)
+
+
+def close_range(first: int, last: int) -> None:
+    _syscall("close_range", first, last, 0)
+
+
+def prctl(option: int, argument: int = 0, second: int = 0) -> int:
+    result: int = _libc.prctl(option, argument, second, 0, 0)
+    if result < 0:
+        raise _fail("prctl", str(option))
+    return result
+
+
+def drop_capabilities() -> None:
+    """Empty the effective, permitted and inheritable sets of this thread."""
+    header = struct.pack("=Ii", 0x20080522, 0)
+    _syscall("capset", header, bytes(24))
+
+
+def effective_capabilities() -> int:
+    data = ctypes.create_string_buffer(24)
+    _syscall("capget", struct.pack("=Ii", 0x20080522, 0), data)
+    words = struct.unpack("=6I", data.raw)
+    effective: int = words[0] | words[3] << 32
+    return effective
+
+
+def set_fs_ids(uid: int, gid: int) -> None:
+    """File access as that user from here on; leaving 0 also drops the file capabilities while it lasts."""
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
+
+
+def join_new_session_keyring() -> None:
+    _syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def seccomp_set_filter(program: ctypes.Array[ctypes.c_char]) -> None:
+    """Install the filter that `seccomp.program` laid out."""
+    _syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, program)
+
+
+def landlock_create_ruleset(attributes: bytes | None, flags: int = 0) -> int:
+    return _syscall("landlock_create_ruleset", attributes, len(attributes or b""), flags)
+
+
+def landlock_add_path(ruleset_fd: int, access: int, path_fd: int) -> None:
+    _syscall("landlock_add_rule", ruleset_fd, 1, struct.pack("=Qi", access, path_fd), 0)
+
+
+def landlock_restrict_self(ruleset_fd: int) -> None:
+    _syscall("landlock_restrict_self", ruleset_fd, 0)
+
+
+def loopback_up() -> None:
+    """Bring `lo` up in the network namespace of this thread."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = bytearray(struct.pack("16sH14x", b"lo", 0))
+        fcntl.ioctl(sock, SIOCGIFFLAGS, request)
+        flags = struct.unpack_from("H", request, 16)[0]
+        struct.pack_into("H", request, 16, flags | IFF_UP)
+        fcntl.ioctl(sock, SIOCSIFFLAGS, request)
+
+
+def is_missing(error: OSError) -> bool:
+    """Whether that failure means that this kernel lacks the call."""
+    return error.errno in (errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def sethostname(name: str) -> None:
+    socket.sethostname(name)
