@@ -5,19 +5,14 @@
 takes `tests.daemon.start_daemon` instead, so that no other test sees it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxd.client import Client
 from tests import skips
 from tests.daemon import Mode, RunningDaemon, start_daemon
 from tests.skips import need_program, need_root
-
-if TYPE_CHECKING:
-    from sandboxd.client import Client
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ Never touches the machine's own state: directories are temporary, and the user o
 mount namespace. Used by the fixtures of `conftest` and by tests that end processes of a daemon of their own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -19,13 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sandboxd.client import Client, SandboxdError
 from tests import reachable
-
-
-if TYPE_CHECKING:
-    from sandboxd.client import Client
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0  # under emulation everything is slow
@@ -59,8 +53,6 @@ class RunningDaemon:
     process: subprocess.Popen[bytes]
 
     def client(self) -> Client:
-        from sandboxd.client import Client
-
         return Client(self.address)
 
     def journal(self) -> list[dict[str, object]]:
@@ -121,8 +113,6 @@ def configuration(socket: Path, state_dir: Path) -> str:
 
 
 def _wait_until_it_answers(daemon: RunningDaemon) -> None:
-    from sandboxd.client import SandboxdError
-
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if (status := daemon.process.poll()) is not None:
