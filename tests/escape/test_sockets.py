@@ -4,16 +4,14 @@ The host listens where the sandbox connects, and must hear nothing.
 """
 
 import contextlib
-import itertools
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandboxd.client import Chunk
-from tests.escape.attempt import Attempt, Network, attempts, check_control, command, unconfined
-from tests.escape.confined import Confined, shipped
+from tests.escape.attempt import Attempt, Network, attempts, check_control, unconfined
+from tests.escape.confined import Confined
 
 EPERM = ("EPERM",)
 # No interface but a loopback that is down (or, in mode loopback, one of its own), so nothing is there to answer.
@@ -159,16 +157,3 @@ def test_n13_the_daemons_own_socket_is_not_visible(confined: Confined) -> None:
     path = Path(confined.daemon.address.removeprefix("unix:"))
     assert path.is_socket(), "the control: the host sees it"
     confined.demand("sockets", Attempt("N13", "connect_path", ("ENOENT", "EACCES"), (str(path),)))
-
-
-def test_n12_two_sandboxes_do_not_meet(confined: Confined) -> None:
-    """A listens on 127.0.0.1 and on an abstract name while B, who can listen there as well, connects to both."""
-    port, name = "18080", "sandboxd-meeting"
-    serve = command("sockets", ("listen_and_wait", port, name))
-    with contextlib.closing(confined.client.execute(serve, files=shipped(["sockets"]))) as events:
-        first = b"".join(event.data for event in itertools.islice(events, 1, 2) if isinstance(event, Chunk))
-        if not first.startswith(b"listening"):
-            assert b"EPERM" in first or b"EADDRNOTAVAIL" in first, first  # mode none may not listen in the first place
-        for arguments in (("connect_tcp", port, "127.0.0.1"), ("connect_abstract", name)):
-            seen = confined.probe("sockets", arguments)
-            assert seen.answer in UNREACHED, seen

@@ -1,0 +1,134 @@
+"""Table "Leaks and covert channels": nothing of the host, the daemon or another tenant is to be learnt."""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from sandboxd.client import Client, NotFound
+from tests.escape.attempt import Attempt, attempts, check_control, unconfined
+from tests.escape.confined import Confined
+
+MASKED = ("refused", "ENOENT", "EACCES", "EPERM")
+EMPTY = frozenset({"ENOENT", "refused", "EACCES"})
+ROWS = (
+    Attempt("L03", "read_addresses", MASKED, ("/proc/kallsyms",), EMPTY),
+    Attempt("L03", "read_addresses", MASKED, ("/proc/modules",), EMPTY),
+    *(
+        Attempt("L03", "read", MASKED, (path,), EMPTY)
+        for path in (
+            "/proc/vmallocinfo", "/proc/slabinfo", "/proc/timer_list", "/proc/kpagecount", "/proc/keys",
+            "/proc/key-users", "/proc/latency_stats", "/proc/sched_debug", "/proc/asound", "/sys/kernel/notes",
+            "/proc/pagetypeinfo", "/proc/1/stack", "/proc/1/maps", "/proc/1/auxv", "/proc/1/fd",
+        )
+    ),
+    *(
+        Attempt("L06", "read", ("ENOENT", "EACCES"), (path,), EMPTY)
+        for path in (
+            "/root/.netrc", "/root/.ssh", "/root/.aws/credentials", "/root/.kube/config", "/etc/kubernetes",
+            "/var/run/secrets/kubernetes.io/serviceaccount/token", "/etc/machine-id", "/etc/ssh", "/var/lib/dbus",
+        )
+    ),
+)  # fmt: skip
+
+CHANNELS = (
+    Attempt("L01", "environ_of", ("EACCES", "refused"), ("1",)),
+    Attempt("L07", "inotify_watch", ("EPERM",)),
+    Attempt("L07", "inotify_init", ("EPERM",)),
+    Attempt("L07", "dnotify", ("EPERM",)),
+    Attempt("L07", "lease", ("EPERM",)),
+    Attempt("L08", "address_of_namespace", ("EPERM",), (), frozenset({"EPERM"})),
+    Attempt("L08", "parent_of_namespace", ("EPERM",), (), frozenset({"EPERM"})),
+    Attempt("S17", "scheduler_of_init", ("EPERM",)),
+    Attempt("S17", "priority_of_init", ("EPERM", "EACCES")),
+)
+
+FLOOR_OF_STRICT = (
+    Attempt("L09", "flock_shared", ("EPERM", "ENOSYS")),
+    Attempt("L09", "record_lock_shared", ("EPERM", "EINVAL")),
+)
+
+
+@attempts(*ROWS)
+def test_file_tells_nothing(attempt: Attempt, confined: Confined, outside: Path) -> None:
+    confined.demand("files", attempt)
+    control = unconfined(outside, "files", (attempt.probe, *attempt.argv))
+    if control.outcome == "refused":
+        control = type(control)("errno", "refused", control.detail)
+    check_control(attempt, control)
+
+
+@attempts(*CHANNELS)
+def test_channel_is_closed(attempt: Attempt, confined: Confined, outside: Path) -> None:
+    confined.demand("leaks", attempt)
+    check_control(attempt, unconfined(outside, "leaks", (attempt.probe, *attempt.argv)))
+
+
+@attempts(*FLOOR_OF_STRICT)
+def test_strict_closes_locks_on_shared_files(attempt: Attempt, confined: Confined, outside: Path) -> None:
+    """Other profiles leave them open for sqlite, git and pip, and their report says so."""
+    confined.demand("leaks", attempt, profile="strict")
+    check_control(attempt, unconfined(outside, "leaks", (attempt.probe, *attempt.argv)))
+
+
+def test_l02_environment_has_the_profiles_keys_alone(confined: Confined) -> None:
+    profile = confined.client.profile("default")
+    seen = confined.probe("leaks", ("own_environment",))
+    assert set(seen.detail.split()) <= set(profile.env) | {"LC_CTYPE"}, "LC_CTYPE is Python's own"
+    assert "PATH" in seen.detail.split()
+
+
+def test_l02_environment_shows_nothing_of_the_daemon(confined: Confined) -> None:
+    own = confined.probe("leaks", ("environ_of", "self")).detail
+    assert "PATH" in own, "the control: the probe reads an environment"
+    assert "sandboxd-test-" not in own
+
+
+def test_l05_only_own_processes_are_listed(confined: Confined, outside: Path) -> None:
+    assert confined.probe("leaks", ("pids",)).detail == ""
+    assert unconfined(outside, "leaks", ("pids",)).detail != "", "the control has a neighbour, and sees it"
+
+
+def test_l10_host_name_cgroup_and_paths_are_not_shown(confined: Confined) -> None:
+    assert confined.probe("leaks", ("host_name",)).detail not in ("", socket.gethostname())
+    assert set(confined.probe("leaks", ("cgroup_path",)).detail.split()) <= {"/"}
+    sources = confined.probe("leaks", ("mount_sources",)).detail
+    assert "/" in sources.split()
+    assert "sandboxd-test" not in sources
+    assert str(Path.home()) not in sources.split()
+
+
+def test_l11_fresh_memory_reads_as_zeros(confined: Confined) -> None:
+    assert confined.probe("leaks", ("fresh_memory",)).detail == "zeros"
+
+
+@pytest.mark.parametrize(
+    "argv", [["/no/such/program"], ["/etc/passwd"], ["/workspace"], ["/usr/bin/env", "-S", "nonexistent"]]
+)
+def test_l13_errors_show_no_path_of_the_daemon(argv: list[str], confined: Confined) -> None:
+    result = confined.run(argv)
+    assert result.exit_code in (126, 127)
+    for text in (result.stderr.decode(), result.message_for_agent):
+        assert "Traceback" not in text
+        assert "sandboxd-test-" not in text
+        assert not re.search(r"/spawner/|\.py\b", text)
+
+
+def test_l14_a_foreign_id_is_as_unknown_as_none(client: Client) -> None:
+    answers = set()
+    for identifier in ("0" * 32, "f" * 32):
+        with pytest.raises(NotFound) as caught:
+            client.execution(identifier)
+        answers.add(str(caught.value).replace(identifier, "ID"))
+    assert len(answers) == 1
+
+
+def test_l01_no_process_of_the_node_shows_an_inherited_secret(confined: Confined) -> None:
+    """What is in the spawner's own environment reaches no init and no payload, as seen from the host."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the environment of another user's process is not readable")
+    ours = {pair.split(b"=")[0] for pair in Path("/proc/self/environ").read_bytes().split(b"\0") if pair}
+    keys = set(confined.probe("leaks", ("own_environment",)).detail.split())
+    assert keys.isdisjoint({key.decode() for key in ours} - {"PATH", "HOME", "LANG", "LC_CTYPE", "TMPDIR", "TERM"})
