@@ -92,7 +92,9 @@ class _Builder:
             elif isinstance(event, NodeEvent):
                 value = self._node(event, events, ())
         if not isinstance(value, dict):
-            raise ProfileInvalid(f"{self._name}:1: not a profile; expected a mapping with apiVersion, kind, metadata, spec")
+            raise ProfileInvalid(
+                f"{self._name}:1: not a profile; expected a mapping with apiVersion, kind, metadata, spec"
+            )
         return Document(self._name, value, self._lines)
 
     def _node(self, event: Event, events: Iterator[Event], path: Path) -> Value:
@@ -103,8 +105,8 @@ class _Builder:
             raise self._error(event, f"nested deeper than {MAX_DEPTH}")
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
             raise self._error(event, "anchors and aliases are not allowed; write the value out")
-        if getattr(event, "tag", None) is not None:
-            raise self._error(event, f"the tag {str(event.tag)!r} is not allowed")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise self._error(event, f"the tag {str(tag)!r} is not allowed")
         match event:
             case ScalarEvent():
                 return self._scalar(event)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from sandboxd.errors import ProfileInvalid
+from sandboxd.model import Guarantee
 from sandboxd.profile.schema import (
     Allow,
     Deny,
     Enforcement,
     Env,
     Landlock,
+    Level,
     LimitSpec,
     Root,
     Seccomp,
@@ -88,7 +90,8 @@ def _env(parent: Env, child: Env, without: Without) -> Env:
 def _seccomp(parent: Seccomp, child: Seccomp, without: Without) -> Seccomp:
     groups: tuple[Allow | Deny, ...] = (*parent.allow, *parent.deny)
     _must_have((name for group in groups for name in group.names), without.syscalls, "syscalls")
-    gone = {*without.syscalls, *(name for group in (*child.allow, *child.deny) for name in group.names)}
+    said: tuple[Allow | Deny, ...] = (*child.allow, *child.deny)
+    gone = {*without.syscalls, *(name for group in said for name in group.names)}
     return Seccomp(
         allow=(
             *(
@@ -113,7 +116,7 @@ def _limits(parent: LimitSpec, child: LimitSpec) -> LimitSpec:
     return LimitSpec.model_validate({**parent.model_dump(exclude_none=True), **child.model_dump(exclude_none=True)})
 
 
-def _guarantees(parent: Enforcement, child: Enforcement) -> dict[object, object]:
+def _guarantees(parent: Enforcement, child: Enforcement) -> dict[Guarantee, Level]:
     # a child's `default` speaks for every guarantee that the child itself does not name
     inherited = {} if child.default is not None else parent.guarantees
     return {**inherited, **child.guarantees}

@@ -213,7 +213,10 @@ class LimitSpec(_Model):
 
 
 class Enforcement(_Model):
-    """`require` refuses to run where this node cannot enforce it; `best_effort` runs and reports."""
+    """`require` refuses to run where this node cannot enforce it; `best_effort` runs and reports.
+
+    A child that sets `default` speaks for every guarantee that it does not name itself.
+    """
 
     default: Level | None = None
     guarantees: dict[GuaranteeId, Level] = {}

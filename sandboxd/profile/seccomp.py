@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 import pyseccomp
 
@@ -22,6 +22,7 @@ from sandboxd.profile.rules import ANY, WORD, Match, Rule, both, holds, one_of
 from sandboxd.profile.schema import Allow, Seccomp
 
 ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
 KILL_PROCESS = 0x80000000
 _X32_BIT = 0x40000000
 _FIRST_NEGATIVE = 0x80000000
@@ -49,18 +50,22 @@ class Meaning:
     def action(self, name: str | None, args: tuple[int, ...]) -> int:
         """The seccomp action for a call by its name; None is a number that no kernel we know has."""
         if name is None:
-            return pyseccomp.ERRNO(errno.ENOSYS)
+            return _errno(errno.ENOSYS)
         if name in self.errnos:
-            return pyseccomp.ERRNO(self.errnos[name])
+            return _errno(self.errnos[name])
         if name in self.allowed and holds(self.allowed[name], args):
             return ALLOW
-        return pyseccomp.ERRNO(errno.EPERM)
+        return _errno(errno.EPERM)
+
+
+def _errno(number: int) -> int:
+    return _ERRNO | number
 
 
 def meaning(spec: Seccomp, memfd: Memfd) -> Meaning:
     """The profile's groups with the floor's argument rules applied; `ProfileInvalid` if they contradict each other."""
     allowed: dict[str, tuple[Rule, ...]] = {}
-    errnos = {name: errno.ENOSYS for name in floor.ALWAYS_ENOSYS}
+    errnos = dict.fromkeys(floor.ALWAYS_ENOSYS, errno.ENOSYS)
     for group in spec.allow:
         own = _alternatives(group)
         for name in group.names:
@@ -90,9 +95,7 @@ def known_numbers(machine: str = "") -> dict[int, str]:
     """Every call number libseccomp knows on this architecture, with its name."""
     arch = _token(machine)
     return {
-        number: name.decode()
-        for number in range(_HIGHEST_TRIED + 1)
-        if (name := _resolved(arch, number)) is not None
+        number: name.decode() for number in range(_HIGHEST_TRIED + 1) if (name := _resolved(arch, number)) is not None
     }
 
 
@@ -137,7 +140,7 @@ def assemble(wanted: Meaning, machine: str = "") -> bytes:
     """Prologue (architecture, unknown numbers) and libseccomp's binary tree for the rest. Not verified."""
     arch = _token(machine)
     numbers = {name: number for number, name in known_numbers(machine).items()}
-    compiler = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
+    compiler = pyseccomp.SyscallFilter(_errno(errno.EPERM))
     if not compiler.exist_arch(arch):
         compiler.add_arch(arch)
         compiler.remove_arch(pyseccomp.system_arch())
@@ -145,7 +148,7 @@ def assemble(wanted: Meaning, machine: str = "") -> bytes:
     compiler.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # binary tree: installs in half the time of a linear filter
     for name, number in wanted.errnos.items():
         if name in numbers and number != errno.EPERM:
-            compiler.add_rule_exactly(pyseccomp.ERRNO(number), name)
+            compiler.add_rule_exactly(_errno(number), name)
     for name, alternatives in wanted.allowed.items():
         if name not in numbers or name in wanted.errnos:
             continue
@@ -185,8 +188,8 @@ def _prologue(arch: int, known: list[int]) -> bytes:
 
 
 def _unknown_ranges(arch: int, known: list[int]) -> Iterator[tuple[int, int, int]]:
-    enosys = pyseccomp.ERRNO(errno.ENOSYS)
-    for lower, upper in zip(known, known[1:], strict=False):
+    enosys = _errno(errno.ENOSYS)
+    for lower, upper in pairwise(known):
         if upper - lower > 1:
             yield lower + 1, upper - 1, enosys
     if arch == _ARCHITECTURES["x86_64"]:

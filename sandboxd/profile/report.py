@@ -1,0 +1,66 @@
+"""Says what enforces what in one sandbox: the runtime's own rows, as far as the profile lets them hold.
+
+Never claims more than the runtime's probe did, save for what the daemon itself enforces. Pure. Called by `plan`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sandboxd.errors import Unenforceable
+from sandboxd.model import EnforcementReport, EnforcementRow, Guarantee, RuntimeCapabilities, State
+from sandboxd.profile.resolve import ResolvedProfile
+
+# Kept by the daemon's supervision of streams and clocks, whatever the runtime is.
+_SUPERVISED = frozenset({Guarantee.LIMIT_WALL, Guarantee.LIMIT_IDLE, Guarantee.LIMIT_OUTPUT})
+
+
+def report(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> EnforcementReport:
+    """A row for each guarantee that concerns this profile."""
+    rows = tuple(_rows(profile, capabilities))
+    return EnforcementReport(capabilities.isolation, rows, profile.warnings)
+
+
+def refuse_unenforceable(profile: ResolvedProfile, found: EnforcementReport) -> None:
+    """`Unenforceable` naming every required guarantee that does not hold here, and why."""
+    broken = [
+        row for row in found.rows if profile.level(row.guarantee) == "require" and row.state is not State.ENFORCED
+    ]
+    if broken:
+        reasons = "; ".join(f"{row.guarantee} is {row.state}: {row.reason}" for row in broken)
+        raise Unenforceable(
+            f"profile {profile.name!r} or the request requires what runtime {found.runtime.value!r} cannot enforce on"
+            f" this node: {reasons}; make it best_effort, or run `sandboxd check` and mend the node",
+            message_for_agent="this node cannot confine the program as required",
+        )
+
+
+def _rows(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Iterator[EnforcementRow]:
+    offered = {row.guarantee for row in capabilities.rows}
+    for guarantee in Guarantee:
+        if not _concerns(profile, guarantee):
+            continue
+        if guarantee in _SUPERVISED and guarantee not in offered:
+            yield EnforcementRow(guarantee, State.ENFORCED, ("supervisor",))
+        else:
+            yield _as_profiled(profile, capabilities.row(guarantee))
+
+
+def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
+    match guarantee:
+        case Guarantee.LIMIT_IDLE:
+            return profile.limits.idle_seconds > 0
+        case Guarantee.LIMIT_IO:
+            return profile.limits.io_read_bytes_per_second > 0 or profile.limits.io_write_bytes_per_second > 0
+        case _:
+            return True
+
+
+def _as_profiled(profile: ResolvedProfile, row: EnforcementRow) -> EnforcementRow:
+    spec = profile.spec
+    if row.state is State.ABSENT:
+        return row
+    if row.guarantee is Guarantee.FILESYSTEM_NOEXEC and spec.workspace is not None and spec.workspace.executable:
+        return replace(row, state=State.DEGRADED, reason="the profile makes the workspace executable")
+    if row.guarantee is Guarantee.LANDLOCK_SCOPES and spec.landlock.scopes is False:
+        return EnforcementRow(row.guarantee, State.ABSENT, (), "the profile turns it off")
+    return row
