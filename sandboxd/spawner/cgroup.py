@@ -148,6 +148,7 @@ def _detect_v2(subtree: str, mount: _Mount, own: str, reasons: list[str]) -> cgr
         reasons.append(problem)
         with contextlib.suppress(OSError):
             os.rmdir(subtree, dir_fd=parent.fd)
+            cgroup_v2.leave_leaf(parent)
         parent.close()
         return None
     tree = cgroup_v2.V2Tree(subtree, parent, mount.point)

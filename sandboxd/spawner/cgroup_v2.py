@@ -92,6 +92,7 @@ class V2Tree:
         self._base.close()
         with contextlib.suppress(OSError):  # a living sandbox keeps it
             os.rmdir(self._subtree, dir_fd=self._parent.fd)
+            leave_leaf(self._parent)
         self._parent.close()
 
 
@@ -229,6 +230,22 @@ def move_to_leaf(parent: Directory) -> None:
             with contextlib.suppress(ProcessLookupError):
                 parent.write(f"{SUPERVISOR}/cgroup.procs", str(pid))
     raise OSError(errno.EBUSY, "processes keep appearing in the cgroup", parent.path)
+
+
+def leave_leaf(parent: Directory) -> None:
+    """Undo `move_to_leaf` and `enable`, if nobody else has a cgroup here."""
+    if parent.subdirectories() != [SUPERVISOR]:
+        return
+    for controller in parent.read("cgroup.subtree_control").split():
+        parent.write("cgroup.subtree_control", f"-{controller}")
+    leaf = parent.child(SUPERVISOR)
+    try:
+        for pid in leaf.pids():
+            with contextlib.suppress(ProcessLookupError):
+                parent.write("cgroup.procs", str(pid))
+    finally:
+        leaf.close()
+    remove_tree(parent, SUPERVISOR)
 
 
 def _clear(base: Directory) -> int:
