@@ -1,0 +1,162 @@
+"""One record of the journal as one line: canonical JSON, chained to the line before by its SHA-256.
+
+Never lets tenant text out of a string: everything but printable ASCII is escaped, so a line is always one line. Called
+by `audit.recorder`, `audit.journal` and `audit.cursor`.
+"""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from sandboxd.event import EXCERPT_CHARS, Event
+from sandboxd.sink.base import FieldValue, Record
+
+T = TypeVar("T")
+VERSION = 1
+FIRST_PREV = "0" * 64
+MAX_ITEMS = 256
+_IDS = tuple(field.name for field in fields(Event))
+_KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
+
+
+class LineDamaged(Exception):
+    """A line that is not one of ours; the message says in what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where the chain stands: the next line has sequence number `seq` + 1 and `prev` = `digest`."""
+
+    seq: int
+    digest: str
+
+
+ORIGIN = Link(0, FIRST_PREV)
+
+
+def body(event: Event) -> dict[str, object]:
+    """The event's own part of its record: `rule`, `priority`, `ids`, `fields`, every string within EXCERPT_CHARS."""
+    values: dict[str, object] = {}
+    for field in fields(event):
+        if field.name not in _IDS:
+            _put(values, field.name, getattr(event, field.name))
+    ids: dict[str, object] = {}
+    for name in _IDS:
+        _put(ids, name, getattr(event, name))
+    return {"rule": event.rule, "priority": event.priority, "ids": ids, "fields": values}
+
+
+def _put(into: dict[str, object], name: str, value: object) -> None:
+    """A string that is cut leaves its digest beside it, a sequence its length."""
+    if isinstance(value, str) and len(value) > EXCERPT_CHARS:
+        into[name] = value[:EXCERPT_CHARS]
+        into.setdefault(f"{name}_sha256", _sha256(value))
+    elif isinstance(value, tuple) and len(value) > MAX_ITEMS:
+        into[name] = [_item(item) for item in value[:MAX_ITEMS]]
+        into[f"{name}_count"] = len(value)
+    else:
+        into[name] = _item(value)
+
+
+def _item(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_item(item) for item in value[:MAX_ITEMS]]
+    if isinstance(value, str) and len(value) > EXCERPT_CHARS:
+        mark = f"…sha256:{_sha256(value)}"
+        return value[: EXCERPT_CHARS - len(mark)] + mark
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number, and a record is never refused for its content
+    return value
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def encode(content: dict[str, object], link: Link, boot: str, node: str, time_ns: int) -> bytes:
+    """The line that follows `link`, with its newline."""
+    record = {
+        **content,
+        "v": VERSION,
+        "seq": link.seq + 1,
+        "prev": link.digest,
+        "boot": boot,
+        "node": node,
+        "time": timestamp(time_ns),
+    }
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def follow(link: Link, line: bytes) -> Link:
+    """The chain after `line` (without its newline), which is ours already: nothing is checked."""
+    return Link(link.seq + 1, hashlib.sha256(line).hexdigest())
+
+
+def check(link: Link, line: bytes) -> Link:
+    """The chain after `line`; LineDamaged unless it is canonical, next in sequence, and names the line before."""
+    record = _parse(line)
+    if record["seq"] != link.seq + 1:
+        raise LineDamaged(f"sequence number {record['seq']!r} where {link.seq + 1} is due: missing, added or reordered")
+    if record["prev"] != link.digest:
+        raise LineDamaged("it does not name the line before: that one or this one was edited, or one was taken out")
+    if json.dumps(record, sort_keys=True, separators=(",", ":")).encode() != line:
+        raise LineDamaged("it is not canonical JSON: it was edited")
+    return follow(link, line)
+
+
+def decode(line: bytes) -> Record:
+    record = _parse(line)
+    ids, values = record["ids"], record["fields"]
+    if not isinstance(ids, dict) or not isinstance(values, dict):
+        raise LineDamaged("ids and fields are not objects")
+    return Record(
+        seq=_typed(record, "seq", int),
+        boot=_typed(record, "boot", str),
+        node=_typed(record, "node", str),
+        time=_typed(record, "time", str),
+        rule=_typed(record, "rule", str),
+        priority=_typed(record, "priority", str),
+        ids=tuple((str(name), str(value)) for name, value in ids.items()),
+        fields=tuple((str(name), _value(value)) for name, value in values.items()),
+    )
+
+
+def before(line: bytes) -> Link:
+    """Where the chain stands just before `line`, as the line itself has it."""
+    record = _parse(line)
+    return Link(_typed(record, "seq", int) - 1, _typed(record, "prev", str))
+
+
+def timestamp(time_ns: int) -> str:
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+
+
+def _parse(line: bytes) -> dict[str, object]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LineDamaged(f"it is not JSON: {error}") from error
+    if not isinstance(record, dict) or record.keys() != _KEYS:
+        raise LineDamaged(f"its keys are not {sorted(_KEYS)}")
+    if record["v"] != VERSION:
+        raise LineDamaged(f"schema version {record['v']!r} is not {VERSION}")
+    return record
+
+
+def _typed(record: dict[str, object], name: str, kind: type[T]) -> T:
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise LineDamaged(f"{name} is not {kind.__name__}")
+    return value
+
+
+def _value(value: object) -> FieldValue:
+    if isinstance(value, list):
+        return tuple(_value(item) for item in value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise LineDamaged("a field holds an object")
