@@ -98,7 +98,9 @@ class AsyncClient:
         asked = question.logs(execution_id)
         await self.check_version()
         method = self._channel.unary_stream(
-            asked.method, request_serializer=Message.SerializeToString, response_deserializer=asked.answer.FromString
+            asked.method,
+            request_serializer=type(asked.request).SerializeToString,
+            response_deserializer=asked.answer.FromString,
         )
         with translated(self.address, Progress()):
             call = method(asked.request, timeout=question.SECONDS, metadata=self._metadata)
@@ -122,7 +124,9 @@ class AsyncClient:
 
     async def _unary(self, asked: question.Question[AnswerT, ValueT]) -> ValueT:
         method = self._channel.unary_unary(
-            asked.method, request_serializer=Message.SerializeToString, response_deserializer=asked.answer.FromString
+            asked.method,
+            request_serializer=type(asked.request).SerializeToString,
+            response_deserializer=asked.answer.FromString,
         )
         with translated(self.address, Progress()):
             answer = await method(asked.request, timeout=question.SECONDS, metadata=self._metadata)

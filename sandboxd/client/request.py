@@ -3,6 +3,7 @@
 Checks only what would otherwise be lost in the conversion; everything else is for the daemon to judge.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from sandboxd.client.errors import InvalidRequest
@@ -87,7 +88,7 @@ def _limits(limits: Mapping[str, float]) -> enforcement_pb2.Limits:
             raise InvalidRequest(f"unknown limit {name!r}; one of {', '.join(LIMIT_NAMES)}", reason="override_unknown")
         field = enforcement_pb2.Limits.DESCRIPTOR.fields_by_name[name]
         whole = field.type == field.TYPE_UINT64
-        if whole and value != int(value):
+        if whole and not (math.isfinite(value) and value == int(value)):
             raise InvalidRequest(f"limit {name!r} is {value!r}; pass a whole number")
         try:
             setattr(message, name, int(value) if whole else float(value))

@@ -98,7 +98,7 @@ class Client:
         with translated(self.address, Progress()):
             method = self._channel.unary_stream(
                 asked.method,
-                request_serializer=Message.SerializeToString,
+                request_serializer=type(asked.request).SerializeToString,
                 response_deserializer=asked.answer.FromString,
             )
             return asked.value(method(asked.request, timeout=question.SECONDS, metadata=self._metadata))
@@ -121,7 +121,9 @@ class Client:
 
     def _unary(self, asked: question.Question[AnswerT, ValueT]) -> ValueT:
         method = self._channel.unary_unary(
-            asked.method, request_serializer=Message.SerializeToString, response_deserializer=asked.answer.FromString
+            asked.method,
+            request_serializer=type(asked.request).SerializeToString,
+            response_deserializer=asked.answer.FromString,
         )
         with translated(self.address, Progress()):
             answer = method(asked.request, timeout=question.SECONDS, metadata=self._metadata)

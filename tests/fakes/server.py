@@ -1,0 +1,267 @@
+"""A daemon that runs nothing: it serves the real `sandboxd.v1` on a real unix socket from a script.
+
+Used by the tests of the client and of the command line; never by the product.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from sandboxd import __version__
+from sandboxd.rpc.v1 import (
+    enforcement_pb2,
+    node_pb2,
+    node_pb2_grpc,
+    profile_pb2,
+    profile_pb2_grpc,
+    sandbox_pb2,
+    sandbox_pb2_grpc,
+)
+
+EXECUTION_ID = "0123456789abcdef0123456789abcdef"
+Script = Callable[[sandbox_pb2.ExecuteRequest, grpc.ServicerContext], Iterator[sandbox_pb2.ExecuteEvent]]
+
+
+@dataclass
+class FakeDaemon:
+    """What the fake answers with, and what it was asked."""
+
+    script: Script
+    version: str = __version__
+    api_versions: tuple[str, ...] = ("v1",)
+    page_size: int = 2
+    executions: tuple[sandbox_pb2.Execution, ...] = ()
+    logs: tuple[sandbox_pb2.OutputChunk, ...] = ()
+    profiles: tuple[profile_pb2.Profile, ...] = ()
+    requests: list[sandbox_pb2.ExecuteRequest] = field(default_factory=list)
+    kills: list[tuple[str, int | None]] = field(default_factory=list)
+    metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
+    capability_calls: int = 0
+    running: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+def accepted() -> sandbox_pb2.ExecuteEvent:
+    row = enforcement_pb2.EnforcementRow
+    report = enforcement_pb2.EnforcementReport(
+        runtime=enforcement_pb2.ISOLATION_PROCESS,
+        rows=[
+            row(
+                guarantee="network.none", state=enforcement_pb2.ENFORCEMENT_STATE_ENFORCED, layers=["netns", "seccomp"]
+            ),
+            row(
+                guarantee="limit.memory",
+                state=enforcement_pb2.ENFORCEMENT_STATE_DEGRADED,
+                layers=["rlimit"],
+                reason="no cgroup here",
+            ),
+        ],
+        warnings=["memory is bounded per process only"],
+    )
+    return sandbox_pb2.ExecuteEvent(
+        accepted=sandbox_pb2.Accepted(
+            execution_id=EXECUTION_ID,
+            sandbox_id="f" * 32,
+            profile="python",
+            profile_digest="d" * 64,
+            policy_revision="r1",
+            enforcement=report,
+        )
+    )
+
+
+def chunk(stream: str, data: bytes, offset: int = 0) -> sandbox_pb2.ExecuteEvent:
+    number = sandbox_pb2.OutputStream.Value(f"OUTPUT_STREAM_{stream.upper()}")
+    return sandbox_pb2.ExecuteEvent(chunk=sandbox_pb2.OutputChunk(stream=number, offset=offset, data=data))
+
+
+def result(
+    *, end: str = "EXITED", exit_code: int | None = 0, signal: int | None = None, message: str = ""
+) -> sandbox_pb2.ExecuteEvent:
+    ended = sandbox_pb2.ExecutionResult(
+        execution_id=EXECUTION_ID,
+        end_reason=sandbox_pb2.EndReason.Value(f"END_REASON_{end}"),
+        usage=sandbox_pb2.Usage(wall_seconds=0.25, peak_memory_bytes=1 << 20),
+        message_for_agent=message,
+    )
+    if signal is not None:
+        ended.signal = signal
+    elif exit_code is not None:
+        ended.exit_code = exit_code
+    return sandbox_pb2.ExecuteEvent(result=ended)
+
+
+def says(*events: sandbox_pb2.ExecuteEvent) -> Script:
+    """A script that answers with these events, whatever it is asked."""
+
+    def script(
+        request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext
+    ) -> Iterator[sandbox_pb2.ExecuteEvent]:
+        yield from events
+
+    return script
+
+
+def refuses(code: grpc.StatusCode, reason: str, message: str, message_for_agent: str = "") -> Script:
+    """A script that refuses as the daemon does: status and ErrorInfo."""
+
+    def script(
+        request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext
+    ) -> Iterator[sandbox_pb2.ExecuteEvent]:
+        abort(context, code, reason, message, message_for_agent)
+        yield from ()
+
+    return script
+
+
+def abort(
+    context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, message: str, message_for_agent: str = ""
+) -> None:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="sandboxd.io")
+    if message_for_agent:
+        info.metadata["message_for_agent"] = message_for_agent
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message, details=[detail])
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+def hangs(daemon: FakeDaemon, *events: sandbox_pb2.ExecuteEvent) -> Script:
+    """A script that answers with these events and then runs until the client goes away."""
+
+    def script(
+        request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext
+    ) -> Iterator[sandbox_pb2.ExecuteEvent]:
+        context.add_callback(daemon.cancelled.set)
+        yield from events
+        daemon.running.set()
+        daemon.cancelled.wait(30)  # a test that fails must not hang
+
+    return script
+
+
+class _Sandbox(sandbox_pb2_grpc.SandboxServiceServicer):
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self._daemon = daemon
+
+    def Execute(
+        self, request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext
+    ) -> Iterator[sandbox_pb2.ExecuteEvent]:
+        self._daemon.requests.append(request)
+        self._daemon.metadata.extend(context.invocation_metadata())
+        return self._daemon.script(request, context)
+
+    def Run(self, request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext) -> sandbox_pb2.RunResponse:
+        answer = sandbox_pb2.RunResponse()
+        for event in self.Execute(request, context):
+            match event.WhichOneof("event"):
+                case "accepted":
+                    answer.accepted.CopyFrom(event.accepted)
+                case "chunk" if event.chunk.stream == sandbox_pb2.OUTPUT_STREAM_STDOUT:
+                    answer.stdout += event.chunk.data
+                case "chunk":
+                    answer.stderr += event.chunk.data
+                case "result":
+                    answer.result.CopyFrom(event.result)
+        return answer
+
+    def GetExecution(
+        self, request: sandbox_pb2.GetExecutionRequest, context: grpc.ServicerContext
+    ) -> sandbox_pb2.GetExecutionResponse:
+        for execution in self._daemon.executions:
+            if execution.execution_id == request.execution_id:
+                return sandbox_pb2.GetExecutionResponse(execution=execution)
+        abort(context, grpc.StatusCode.NOT_FOUND, "not_found", f"no execution {request.execution_id!r}")
+        raise AssertionError("abort raises")
+
+    def ListExecutions(
+        self, request: sandbox_pb2.ListExecutionsRequest, context: grpc.ServicerContext
+    ) -> sandbox_pb2.ListExecutionsResponse:
+        living = [
+            execution
+            for execution in self._daemon.executions
+            if not request.living_only or execution.state != sandbox_pb2.EXECUTION_STATE_ENDED
+        ]
+        start = int(request.page_token or 0)
+        end = start + self._daemon.page_size
+        token = str(end) if end < len(living) else ""
+        return sandbox_pb2.ListExecutionsResponse(executions=living[start:end], next_page_token=token)
+
+    def GetLogs(
+        self, request: sandbox_pb2.GetLogsRequest, context: grpc.ServicerContext
+    ) -> Iterator[sandbox_pb2.GetLogsResponse]:
+        for piece in self._daemon.logs:
+            yield sandbox_pb2.GetLogsResponse(chunk=piece)
+
+    def KillExecution(
+        self, request: sandbox_pb2.KillExecutionRequest, context: grpc.ServicerContext
+    ) -> sandbox_pb2.KillExecutionResponse:
+        self._daemon.kills.append((request.execution_id, request.signal if request.HasField("signal") else None))
+        return sandbox_pb2.KillExecutionResponse()
+
+
+class _Node(node_pb2_grpc.NodeServiceServicer):
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self._daemon = daemon
+
+    def GetCapabilities(
+        self, request: node_pb2.GetCapabilitiesRequest, context: grpc.ServicerContext
+    ) -> node_pb2.GetCapabilitiesResponse:
+        self._daemon.capability_calls += 1
+        return node_pb2.GetCapabilitiesResponse(
+            version=self._daemon.version,
+            api_versions=self._daemon.api_versions,
+            node="fake",
+            kernel="6.18.0",
+            mode="root",
+            policy_revision="r1",
+            runtimes=[
+                node_pb2.RuntimeCapabilities(
+                    isolation=enforcement_pb2.ISOLATION_PROCESS, mode="root", rows=accepted().accepted.enforcement.rows
+                )
+            ],
+        )
+
+
+class _Profile(profile_pb2_grpc.ProfileServiceServicer):
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self._daemon = daemon
+
+    def ListProfiles(
+        self, request: profile_pb2.ListProfilesRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.ListProfilesResponse:
+        return profile_pb2.ListProfilesResponse(profiles=self._daemon.profiles)
+
+    def GetProfile(
+        self, request: profile_pb2.GetProfileRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.GetProfileResponse:
+        for profile in self._daemon.profiles:
+            if profile.name == request.name:
+                return profile_pb2.GetProfileResponse(profile=profile)
+        abort(context, grpc.StatusCode.NOT_FOUND, "not_found", f"no profile {request.name!r}")
+        raise AssertionError("abort raises")
+
+
+@contextmanager
+def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
+    """Serves `daemon` on the unix socket `path` and gives its address."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    sandbox_pb2_grpc.add_SandboxServiceServicer_to_server(_Sandbox(daemon), server)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(_Node(daemon), server)
+    profile_pb2_grpc.add_ProfileServiceServicer_to_server(_Profile(daemon), server)
+    address = f"unix:{path}"
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        yield address
+    finally:
+        daemon.cancelled.set()
+        server.stop(grace=None).wait()

@@ -1,0 +1,88 @@
+"""The asyncio client against a daemon that runs nothing; what it shares with the blocking one is tested there."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sandboxd.client import Accepted, AsyncClient, Chunk, PolicyDenied, Result, Unreachable
+from sandboxd.rpc.v1 import sandbox_pb2
+from tests.fakes.server import FakeDaemon, accepted, chunk, hangs, refuses, result, says, serving
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    return FakeDaemon(says(accepted(), chunk("stdout", b"hello"), result(exit_code=3)))
+
+
+@pytest.fixture
+def address(daemon: FakeDaemon, tmp_path: Path) -> Iterator[str]:
+    with serving(daemon, tmp_path / "s") as made:
+        yield made
+
+
+async def test_run_gives_the_whole_output(address: str) -> None:
+    async with AsyncClient(address) as client:
+        done = await client.run(["x"])
+    assert (done.stdout, done.exit_code, done.ok) == (b"hello", 3, False)
+
+
+async def test_run_code_sends_source(address: str, daemon: FakeDaemon) -> None:
+    async with AsyncClient(address) as client:
+        await client.run_code("print(1)")
+    assert (daemon.requests[0].code.language, daemon.requests[0].code.source) == ("python", "print(1)")
+
+
+async def test_execute_yields_events_in_order(address: str) -> None:
+    async with AsyncClient(address) as client:
+        kinds = [type(event) async for event in client.execute(["x"])]
+    assert kinds == [Accepted, Chunk, Result]
+
+
+async def test_refusal_carries_reason_and_message_for_agent(address: str, daemon: FakeDaemon) -> None:
+    daemon.script = refuses(grpc.StatusCode.PERMISSION_DENIED, "no_shell", "denied", "use python")
+    async with AsyncClient(address) as client:
+        with pytest.raises(PolicyDenied) as caught:
+            await client.run(["x"])
+    assert (caught.value.reason, caught.value.message_for_agent) == ("no_shell", "use python")
+
+
+async def test_cancelled_task_cancels_the_call(address: str, daemon: FakeDaemon) -> None:
+    daemon.script = hangs(daemon, accepted())
+    async with AsyncClient(address) as client:
+        task = asyncio.create_task(client.run(["x"]))
+        assert await asyncio.to_thread(daemon.running.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(daemon.cancelled.wait, 10)
+
+
+async def test_closing_the_events_cancels_the_call(address: str, daemon: FakeDaemon) -> None:
+    daemon.script = hangs(daemon, accepted())
+    async with AsyncClient(address) as client:
+        async with aclosing(client.execute(["x"])) as events:
+            assert isinstance(await anext(events), Accepted)
+        assert await asyncio.to_thread(daemon.cancelled.wait, 10)
+
+
+async def test_absent_daemon_is_unreachable(tmp_path: Path) -> None:
+    async with AsyncClient(str(tmp_path / "none")) as client:
+        with pytest.raises(Unreachable, match="sandboxd serve"):
+            await client.profiles()
+
+
+async def test_listing_logs_and_kill_work_as_in_the_blocking_client(address: str, daemon: FakeDaemon) -> None:
+    daemon.executions = tuple(sandbox_pb2.Execution(execution_id=str(n)) for n in range(3))
+    daemon.logs = (chunk("stderr", b"c").chunk,)
+    async with AsyncClient(address) as client:
+        assert len(await client.executions()) == 3
+        assert (await client.execution("2")).execution_id == "2"
+        assert (await client.logs("2")).stderr == b"c"
+        await client.kill("2", 9)
+        assert (await client.capabilities()).node == "fake"
+    assert daemon.kills == [("2", 9)]
+    assert daemon.capability_calls == 2

@@ -1,0 +1,223 @@
+"""The blocking client against a daemon that runs nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sandboxd.client import (
+    Accepted,
+    Agent,
+    AuditUnavailable,
+    Chunk,
+    Client,
+    Code,
+    ConnectionLost,
+    DeadlineExceeded,
+    EndReason,
+    InputFile,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PolicyDenied,
+    Result,
+    RuntimeFailed,
+    SandboxdError,
+    State,
+    Stream,
+    Unenforceable,
+    Unreachable,
+    VersionMismatch,
+)
+from sandboxd.rpc.v1 import profile_pb2, sandbox_pb2
+from tests.fakes import server
+from tests.fakes.server import FakeDaemon, accepted, chunk, hangs, refuses, result, says, serving
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    return FakeDaemon(
+        says(accepted(), chunk("stdout", b"hel"), chunk("stderr", b"!"), chunk("stdout", b"lo"), result())
+    )
+
+
+@pytest.fixture
+def client(daemon: FakeDaemon, tmp_path: Path) -> Iterator[Client]:
+    with serving(daemon, tmp_path / "s") as address, Client(address) as made:
+        yield made
+
+
+def test_run_gives_the_whole_output_and_what_enforced_it(client: Client) -> None:
+    done = client.run(["echo", "hello"])
+    assert (done.stdout, done.stderr, done.exit_code, done.ok) == (b"hello", b"!", 0, True)
+    assert done.execution_id == server.EXECUTION_ID
+    assert done.end_reason is EndReason.EXITED
+    assert done.enforcement.rows[1].state is State.DEGRADED
+    assert done.enforcement.warnings == ("memory is bounded per process only",)
+    assert done.usage.peak_memory_bytes == 1 << 20
+    assert done.usage.peak_pids is None
+
+
+def test_execute_yields_events_in_order(client: Client) -> None:
+    events = list(client.execute(["x"]))
+    assert isinstance(events[0], Accepted)
+    assert events[1] == Chunk(Stream.STDOUT, 0, b"hel")
+    assert isinstance(events[-1], Result)
+    assert events[-1].enforcement == events[0].enforcement
+
+
+def test_every_option_reaches_the_daemon(client: Client, daemon: FakeDaemon) -> None:
+    client.run_code(
+        "1",
+        language="node",
+        profile="strict",
+        stdin=b"in",
+        env={"A": "b"},
+        cwd="sub",
+        files={"a": b"1", "b": InputFile(b"2", 0o755)},
+        collect=["*.txt"],
+        limits={"memory_bytes": 64 << 20, "wall_seconds": 1.5},
+        network="none",
+        labels={"team": "x"},
+        isolation="gvisor",
+        agent=Agent(name="bot", tool_use_id="t1"),
+        traceparent="00-aa-bb-01",
+        timeout_seconds=30,
+    )
+    sent = daemon.requests[0]
+    assert (sent.code.language, sent.code.source, sent.profile, sent.stdin) == ("node", "1", "strict", b"in")
+    assert dict(sent.env) == {"A": "b"}
+    assert [(f.path, f.content, f.HasField("mode"), f.mode) for f in sent.files] == [
+        ("a", b"1", False, 0),
+        ("b", b"2", True, 0o755),
+    ]
+    assert (sent.limits.memory_bytes, sent.limits.wall_seconds, sent.limits.HasField("pids")) == (64 << 20, 1.5, False)
+    assert (sent.cwd, list(sent.collect), sent.network, dict(sent.labels)) == ("sub", ["*.txt"], "none", {"team": "x"})
+    assert (sent.isolation, sent.agent.name, sent.agent.tool_use_id) == (2, "bot", "t1")
+    assert sent.traceparent == "00-aa-bb-01"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "policy_denied", PolicyDenied),
+        (grpc.StatusCode.FAILED_PRECONDITION, "unenforceable", Unenforceable),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate", Overloaded),
+        (grpc.StatusCode.INVALID_ARGUMENT, "override_not_tighter", InvalidRequest),
+        (grpc.StatusCode.UNAVAILABLE, "audit_unavailable", AuditUnavailable),
+        (grpc.StatusCode.INTERNAL, "runtime_failed", RuntimeFailed),
+    ],
+)
+def test_refusal_becomes_the_error_of_its_status_and_reason(
+    client: Client, daemon: FakeDaemon, code: grpc.StatusCode, reason: str, kind: type[SandboxdError]
+) -> None:
+    daemon.script = refuses(code, reason, "no such luck", "try less")
+    with pytest.raises(kind) as caught:
+        client.run(["x"])
+    assert type(caught.value) is kind
+    assert (caught.value.reason, caught.value.message, caught.value.message_for_agent) == (
+        reason,
+        "no such luck",
+        "try less",
+    )
+
+
+def test_leaving_the_loop_early_cancels_the_call(client: Client, daemon: FakeDaemon) -> None:
+    daemon.script = hangs(daemon, accepted(), chunk("stdout", b"x"))
+    events = client.execute(["x"])
+    next(events)
+    assert not daemon.cancelled.is_set()
+    events.close()
+    assert daemon.cancelled.wait(10)
+
+
+def test_deadline_cancels_the_call_and_names_the_execution(client: Client, daemon: FakeDaemon) -> None:
+    daemon.script = hangs(daemon, accepted())
+    with pytest.raises(DeadlineExceeded) as caught:
+        client.run(["x"], timeout_seconds=0.3)
+    assert caught.value.execution_id == server.EXECUTION_ID
+    assert daemon.cancelled.wait(10)
+
+
+def test_stream_without_a_result_is_never_success(client: Client, daemon: FakeDaemon) -> None:
+    daemon.script = says(accepted(), chunk("stdout", b"x"))
+    with pytest.raises(RuntimeFailed, match="without a result") as caught:
+        client.run(["x"])
+    assert caught.value.reason == "no_result"
+
+
+def test_events_and_enum_values_of_a_newer_daemon_are_passed_over(client: Client, daemon: FakeDaemon) -> None:
+    newer = result()
+    newer.result.end_reason = 99  # type: ignore[assignment]
+    daemon.script = says(sandbox_pb2.ExecuteEvent(), accepted(), newer)
+    assert client.run(["x"]).end_reason is EndReason.UNKNOWN
+
+
+def test_absent_daemon_is_told_with_its_socket_and_a_way_out(tmp_path: Path) -> None:
+    with Client(str(tmp_path / "none")) as client, pytest.raises(Unreachable, match="sandboxd serve") as caught:
+        client.run(["x"])
+    assert str(tmp_path / "none") in caught.value.message
+
+
+def test_daemon_that_dies_in_the_middle_is_a_lost_connection(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.script = hangs(daemon, accepted())
+    stack = serving(daemon, tmp_path / "s")
+    with Client(stack.__enter__()) as client:
+        events = client.execute(["x"])
+        next(events)
+        stack.__exit__(None, None, None)
+        with pytest.raises(ConnectionLost) as caught:
+            list(events)
+    assert caught.value.execution_id == server.EXECUTION_ID
+
+
+def test_major_version_apart_is_refused_before_anything_runs(client: Client, daemon: FakeDaemon) -> None:
+    daemon.version = "99.0.0"
+    with pytest.raises(VersionMismatch, match=r"99\.0\.0"):
+        client.run(["x"])
+    assert daemon.requests == []
+
+
+def test_minor_version_apart_is_a_warning_and_asked_once(client: Client, daemon: FakeDaemon) -> None:
+    daemon.version = "0.99.0"
+    client.run(["x"])
+    client.run(["x"])
+    assert "0.99.0" in client.version_warning
+    assert daemon.capability_calls == 1
+
+
+def test_listing_follows_all_pages(client: Client, daemon: FakeDaemon) -> None:
+    state = sandbox_pb2.EXECUTION_STATE_RUNNING
+    daemon.executions = tuple(sandbox_pb2.Execution(execution_id=str(n), state=state) for n in range(5))
+    assert [e.execution_id for e in client.executions()] == ["0", "1", "2", "3", "4"]
+
+
+def test_unknown_execution_is_not_found(client: Client) -> None:
+    with pytest.raises(NotFound):
+        client.execution("nope")
+
+
+def test_logs_are_gathered_by_stream(client: Client, daemon: FakeDaemon) -> None:
+    daemon.logs = (chunk("stdout", b"a").chunk, chunk("stdout", b"b", 1).chunk, chunk("stderr", b"c").chunk)
+    logs = client.logs("x")
+    assert (logs.stdout, logs.stderr) == (b"ab", b"c")
+
+
+def test_kill_names_a_signal_only_if_one_is_given(client: Client, daemon: FakeDaemon) -> None:
+    client.kill("x")
+    client.kill("y", 15)
+    assert daemon.kills == [("x", None), ("y", 15)]
+
+
+def test_profiles_are_read_whole(client: Client, daemon: FakeDaemon) -> None:
+    profile = profile_pb2.Profile(name="python", network="none")
+    profile.limits.wall_seconds = 10
+    daemon.profiles = (profile,)
+    assert client.profiles()[0].limits == (("wall_seconds", 10.0),)
+    assert client.profile("python").network == "none"
+
+
+def test_code_can_be_streamed_too(client: Client, daemon: FakeDaemon) -> None:
+    list(client.execute(Code("echo 1", "bash")))
+    assert daemon.requests[0].code.language == "bash"
