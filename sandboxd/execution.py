@@ -45,7 +45,6 @@ from sandboxd.supervise import Clock, Supervision
 
 Item = Accepted | Chunk | Outcome
 
-STRENGTH = (Isolation.PROCESS, Isolation.GVISOR, Isolation.KATA)  # weakest first, for a decision's `runtime_floor`
 RESERVED = ("sandbox_id", "context_id", "idempotency_key", "detach", "workspace_mode")
 
 log = logging.getLogger(__name__)
@@ -192,7 +191,7 @@ class _Line:
         await self._span.decided("execution.start", decision, engine)
         _require_allowed(decision)
         profile = oblige(profile, decision.obligations)
-        runtime = self._runtime(profile.isolation, decision.obligations.runtime_floor)
+        runtime = self._runtime(profile.isolation)
         planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
         planned = replace(planned, report=_with_warnings(planned.report, decision))
         return profile, planned, runtime
@@ -269,13 +268,7 @@ class _Line:
             message_for_agent="Nothing was run.",
         )
 
-    def _runtime(self, isolation: Isolation, floor: Isolation | None) -> Runtime:
-        if floor is not None and STRENGTH.index(floor) > STRENGTH.index(isolation):
-            raise Unenforceable(
-                f"policy demands at least runtime {floor.value!r}, the profile uses {isolation.value!r};"
-                " choose a profile with that runtime",
-                reason="runtime_floor",
-            )
+    def _runtime(self, isolation: Isolation) -> Runtime:
         runtime = self._executor.runtimes.get(isolation)
         if runtime is None:
             raise Unenforceable(

@@ -1,7 +1,7 @@
 """The audit span of one execution: opens with execution.requested, closes with execution.ended or execution.refused.
 
 Holds the ids that every event carries, so that no event of a line can forget one. Tenant text is only ever a field
-value, cut, with a digest; values of the environment, stdin and file contents never reach the record. Called by
+value, which the recorder cuts; values of the environment, stdin and file contents never reach the record. Called by
 `execution` alone.
 """
 
@@ -14,7 +14,6 @@ from typing import Protocol
 from sandboxd.ending import cpu_seconds
 from sandboxd.errors import SandboxdError
 from sandboxd.event import (
-    EXCERPT_CHARS,
     Event,
     ExecutionEnded,
     ExecutionRefused,
@@ -124,16 +123,16 @@ class Span:
         await self._log.record(
             ExecutionRequested(
                 *self._ids(),
-                profile=_cut(request.profile),
-                command=_cut(command),
+                profile=request.profile,
+                command=command,
                 command_sha256=_sha256(command.encode("utf-8", "surrogatepass")),
-                language=_cut(language),
+                language=language,
                 input_sha256=input_sha256,
-                agent_name=_cut(request.agent.name),
-                agent_session_id=_cut(request.agent.session_id),
-                tool_name=_cut(request.agent.tool_name),
-                tool_use_id=_cut(request.agent.tool_use_id),
-                labels=tuple((_cut(key), _cut(value)) for key, value in request.labels),
+                agent_name=request.agent.name,
+                agent_session_id=request.agent.session_id,
+                tool_name=request.agent.tool_name,
+                tool_use_id=request.agent.tool_use_id,
+                labels=request.labels,
             )
         )
 
@@ -145,7 +144,7 @@ class Span:
                 *self._ids(),
                 action=action,
                 verdict=decision.verdict,
-                reason_codes=tuple(_cut(reason.code) for reason in decision.reasons),
+                reason_codes=tuple(reason.code for reason in decision.reasons),
                 input_sha256=input_sha256,
                 engine=engine,
             )
@@ -166,12 +165,12 @@ class Span:
         )
 
     async def refused(self, error: SandboxdError) -> None:
-        await self._log.record(ExecutionRefused(*self._ids(), reason=error.reason, message=_cut(error.message)))
+        await self._log.record(ExecutionRefused(*self._ids(), reason=error.reason, message=error.message))
 
     async def ended(self, outcome: Outcome) -> None:
         for violation in outcome.violations:
             await self._log.record(
-                SandboxViolated(*self._ids(), layer=violation.layer, code=violation.code, detail=_cut(violation.detail))
+                SandboxViolated(*self._ids(), layer=violation.layer, code=violation.code, detail=violation.detail)
             )
         usage = outcome.usage
         await self._log.record(
@@ -205,10 +204,6 @@ class Span:
 
 def _in_state(rows: tuple[EnforcementRow, ...], state: State) -> tuple[str, ...]:
     return tuple(row.guarantee.value for row in rows if row.state is state)
-
-
-def _cut(text: str) -> str:
-    return text[:EXCERPT_CHARS]
 
 
 def _sha256(data: bytes) -> str:

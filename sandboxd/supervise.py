@@ -79,7 +79,8 @@ class Supervision:
             await self._sandbox.signal(self._plan.execution_id, signum)
 
     async def run(self) -> Outcome:
-        """Start the program and see it through. Never raises for what the program or its sandbox does."""
+        """Start the program and see it through. `InvalidRequest` if its files cannot be put in; what the program or
+        its sandbox does is in the Outcome."""
         status: ExitStatus | None = None
         usage = SandboxUsage()
         reached: tuple[LimitId, ...] = ()
