@@ -4,6 +4,7 @@ Standard library only; changes nothing outside throw-away children. Called by th
 `python -m sandboxd.spawner.probe` (JSON on stdout) by `host.check`.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -24,7 +25,12 @@ DEGRADED: Final = "degraded"
 ABSENT: Final = "absent"
 
 _CAPABILITIES: Final = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_ADMIN": 21}
-_TRIAL_LIMITS: Final = CgroupLimits(1 << 26, 64, 1.0, 1 << 30, 1 << 30)
+_TRIAL_LIMITS: Final = (
+    CgroupLimits(memory_bytes=1 << 26),
+    CgroupLimits(pids=64),
+    CgroupLimits(cpus=1.0),
+    CgroupLimits(io_read_bytes_per_second=1 << 30, io_write_bytes_per_second=1 << 30),
+)
 
 # guarantee: the trials that carry it, its layers, and what it means if one of them fails
 _TRIED: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
@@ -37,7 +43,11 @@ _TRIED: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
     "namespace.cgroup": (("cgroup",), "cgroupns", "a payload would see where in the cgroup tree it is"),
     "id.unprivileged": (("user",), "userns", "a payload would be uid 0 of the host"),
     "filesystem.root": (("mount", "root"), "pivot_root,mntns", "a payload would see the host's files"),
-    "filesystem.proc": (("proc",), "proc,pidns", "the surrounding container masks /proc, so a sandbox has none"),
+    "filesystem.proc": (
+        ("proc",),
+        "proc,pidns",
+        "a sandbox has no /proc; within a container that masks its own none can be mounted",
+    ),
     "filesystem.dev": (("dev",), "tmpfs,mntns", "a sandbox would lack /dev/null and its like"),
     "filesystem.noexec": (("noexec",), "noexec", "what a payload writes could be executed"),
     "landlock.files": (("landlock_files",), "landlock", "only mounts and file modes restrict access to files"),
@@ -152,8 +162,8 @@ def probe() -> tuple[Fact, ...]:
     """One fact for each guarantee. Where no mode is possible, all that a spawner would do is absent."""
     try:
         found = mode()
-    except ModeRefused as error:
-        return facts("none", {"enter": str(error)}, (), "none")
+    except ModeRefused:
+        return facts("none", {"enter": "sandboxd can run in no mode here"}, (), "none")
     results = trial.run_all(found)
     tree = cgroup.detect(f"sandboxd-probe-{os.getpid()}")
     try:
@@ -165,13 +175,17 @@ def probe() -> tuple[Fact, ...]:
 
 def _tried_limits(tree: CgroupTree) -> tuple[str, ...]:
     """The limits that a sandbox's cgroup takes here; `cpuacct` is among them if CPU time is counted."""
+    held: list[str] = []
     sandbox = tree.create(os.urandom(16).hex())
     try:
-        held = sandbox.limit(_TRIAL_LIMITS)
-        counted = "cpu_user_seconds" in dict(sandbox.usage())
-        return (*held, "cpuacct") if counted else held
+        for limits in _TRIAL_LIMITS:
+            with contextlib.suppress(OSError):  # a limit that the kernel refuses is one that does not hold
+                held += sandbox.limit(limits)
+        if "cpu_user_seconds" in dict(sandbox.usage()):
+            held.append("cpuacct")
     finally:
         sandbox.remove()
+    return tuple(held)
 
 
 def facts(mode: str, results: Mapping[str, str], limits: tuple[str, ...], version: str) -> tuple[Fact, ...]:

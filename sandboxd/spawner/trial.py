@@ -61,7 +61,9 @@ def attempt(body: Body) -> str:
         return f"no answer within {_SECONDS:g} seconds"
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return answer[1:].decode(errors="replace") if answer[:1] == b"-" else ""
+    if answer == b"+":
+        return ""
+    return answer[1:].decode(errors="replace") or "ended without an answer"  # as after an execve that worked
 
 
 def _read_to_end(fd: int) -> bytes | None:
