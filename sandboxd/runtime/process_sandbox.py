@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sandboxd.errors import InvalidRequest, RuntimeFailed
@@ -52,6 +53,7 @@ class ProcessSandbox:
         self._next_request = 1
         self._limits_reached: set[LimitId] = set()
         self._ended: asyncio.Future[SandboxUsage] = self._loop.create_future()
+        self._own_numbers = SandboxUsage()
 
     # --- runtime.base.Sandbox
 
@@ -91,7 +93,8 @@ class ProcessSandbox:
         return Collected(tuple(files), answer.skipped, answer.message == "limit_reached")
 
     def usage(self) -> SandboxUsage:
-        return self._ended.result() if self._ended.done() else self._counters.read()
+        numbers = self._ended.result() if self._ended.done() else self._counters.read()
+        return self._completed(numbers)
 
     def limits_reached(self) -> tuple[LimitId, ...]:
         return tuple(sorted(self._limits_reached))
@@ -104,7 +107,7 @@ class ProcessSandbox:
     async def destroy(self) -> SandboxUsage:
         if not self._ended.done():
             self._kill()
-        return await asyncio.shield(self._ended)
+        return self._completed(await asyncio.shield(self._ended))
 
     # --- what `process` tells
 
@@ -153,12 +156,26 @@ class ProcessSandbox:
         for name in message.limits_reached:
             if name in LimitId.__members__.values():
                 self._limits_reached.add(LimitId(name))
+        self._own_numbers = SandboxUsage(
+            cpu_user_seconds=message.cpu_user_seconds,
+            cpu_system_seconds=message.cpu_system_seconds,
+            peak_memory_bytes=message.max_rss_bytes,
+        )
         status = message.wait_status
         if os.WIFSIGNALED(status):
             ended = ExitStatus(None, os.WTERMSIG(status))
         else:
             ended = ExitStatus(os.WEXITSTATUS(status), None)
         _resolve(self._exited.get(message.execution_id), ended)
+
+    def _completed(self, numbers: SandboxUsage) -> SandboxUsage:
+        """Without a cgroup: what wait4(2) told of the main process and the children it waited for."""
+        own = self._own_numbers
+        if numbers.cpu_user_seconds < 0:
+            numbers = replace(numbers, cpu_user_seconds=own.cpu_user_seconds, cpu_system_seconds=own.cpu_system_seconds)
+        if numbers.peak_memory_bytes < 0:
+            numbers = replace(numbers, peak_memory_bytes=own.peak_memory_bytes)
+        return numbers
 
     def _on_file(self, message: wire.FileOpened, fds: list[int]) -> None:
         files = self._files.get(message.request_id)

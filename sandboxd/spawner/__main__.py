@@ -18,7 +18,6 @@ def main() -> int:
         # What this process was exec'd with stays readable in its memory and in that of everything forked from it.
         notify = {name: os.environ[name] for name in ("NOTIFY_SOCKET",) if name in os.environ}
         os.execve(python.executable, python.orig_argv, {**fresh_environment(), **notify})
-    sys.prctl(sys.PR_SET_DUMPABLE, 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
     for name in ("ascii", "latin-1", "utf-8"):
@@ -28,6 +27,7 @@ def main() -> int:
     except (StartRefused, OSError) as error:
         _log(f"cannot start: {error}")
         return 1
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)  # not earlier: the files of its own id maps would not be its own
     gc.collect()
     gc.freeze()
     return Service(options, site, _log).run()

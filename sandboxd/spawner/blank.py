@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import init, mounts, sys
+from sandboxd.spawner import init, mounts, payload, sys
 from sandboxd.spawner.cgroup import Cgroup
 from sandboxd.spawner.ids import IdBlock
 from sandboxd.spawner.plans import Prepared
@@ -119,6 +119,8 @@ def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) 
         step = "bounding set"  # init keeps what it has; nothing it starts can gain any
         for capability in range(_LAST_CAPABILITY + 1):
             sys.prctl(sys.PR_CAPBSET_DROP, capability)
+        step = "setrlimit"
+        payload.limit_for_good()
         sock.send(READY)
         init.run(sock, ids, prepared)
     except (OSError, KeyError) as error:

@@ -31,6 +31,7 @@ _ACCESS = {
     "write": _WRITE,
     "write_exec": _WRITE | _EXECUTE,
     "device": _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV,
+    "devices": _READ | _WRITE_FILE | _IOCTL_DEV,
     "list": _READ_DIR,
 }
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV

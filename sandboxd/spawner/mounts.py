@@ -22,6 +22,9 @@ _PROC_FULL = "/proc.full"
 _PROC_SUBSET = "/proc.subset"
 _PTS = "/pts"
 _EMPTY = "/empty"
+_MOUNT_POINTS = ("proc", "dev", TMP[1:], WORKSPACE[1:])
+# Small files are copied when the view is built: each mount less is time less per sandbox. A reload takes them anew.
+_MAX_COPY_BYTES = 1 << 20
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEV_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -88,15 +91,15 @@ class Stage:
         if os.path.isdir(path):
             return path
         with self.host():
-            image, trees, links = _open_sources(view)
+            sources = _Sources(view)
         try:
             os.mkdir(path, 0o755)
-            if image is None:
-                sys.mount("view", path, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=4m,nr_inodes=4k")
+            if sources.image is None:
+                sys.mount("view", path, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=16m,nr_inodes=4k")
             else:
-                sys.mount_setattr(image, _READ_ONLY | sys.MOUNT_ATTR_NODEV, sys.AT_RECURSIVE)
-                sys.move_mount(image, path)
-            _furnish(path, view, trees, links, from_image=image is not None)
+                sys.mount_setattr(sources.image, _READ_ONLY | sys.MOUNT_ATTR_NODEV, sys.AT_RECURSIVE)
+                sys.move_mount(sources.image, path)
+            _furnish(path, view, sources)
         except OSError as error:
             self._drop(path)
             raise ViewInvalid(f"cannot build the root: {error}") from error
@@ -104,8 +107,7 @@ class Stage:
             self._drop(path)
             raise
         finally:
-            for fd in (*trees.values(), *([image] if image is not None else [])):
-                os.close(fd)
+            sources.close()
         return path
 
     def retain_views(self, paths: frozenset[str]) -> None:
@@ -199,61 +201,96 @@ def _mask(path: str) -> None:
     sys.mount("none", path, "", sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NOEXEC)
 
 
-def _open_sources(view: View) -> tuple[int | None, dict[Bind, int], list[tuple[str, str]]]:
-    links = [(path, target) for path, target in view.symlinks if view.image or os.path.islink(path)]
-    linked = {path for path, _ in links}
-    image = sys.open_tree(view.image, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE) if view.image else None
-    trees: dict[Bind, int] = {}
-    for bind in view.binds:
-        if bind.target in linked:
-            continue
+_INSIDE = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_MAGICLINKS
+
+
+class _Sources:
+    """What a view takes from the host, opened while the host can be seen: trees to attach, small files to copy."""
+
+    def __init__(self, view: View) -> None:
+        self.links = [(path, target) for path, target in view.symlinks if not view.image and os.path.islink(path)]
+        self.trees: dict[str, tuple[Bind, int]] = {}
+        self.copies: dict[str, bytes] = {}
+        self.image = sys.open_tree(view.image, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE) if view.image else None
+        linked = {path for path, _ in self.links}
         try:
-            trees[bind] = sys.open_tree(bind.source, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+            for bind in view.binds:
+                if bind.target not in linked:
+                    self._open(bind, may_copy=not view.image)
+        except ViewInvalid:
+            self.close()
+            raise
+
+    def _open(self, bind: Bind, *, may_copy: bool) -> None:
+        try:
+            status = os.stat(bind.source)
+            if may_copy and stat.S_ISREG(status.st_mode) and not bind.executable and status.st_size <= _MAX_COPY_BYTES:
+                with open(bind.source, "rb") as file:
+                    self.copies[bind.target] = file.read(_MAX_COPY_BYTES)
+                return
+            tree = sys.open_tree(bind.source, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
         except OSError as error:
-            if not bind.optional or error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                for fd in trees.values():
-                    os.close(fd)
-                raise ViewInvalid(
-                    f"cannot bind {bind.source!r}: {error.strerror}; create it or mark it optional"
-                ) from error
-    return image, trees, links
+            if bind.optional and error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return
+            raise ViewInvalid(f"cannot bind {bind.source!r}: {error}; create it or mark it optional") from error
+        self.trees[bind.target] = (bind, tree)
+
+    def close(self) -> None:
+        for _, fd in self.trees.values():
+            os.close(fd)
+        if self.image is not None:
+            os.close(self.image)
 
 
-def _furnish(path: str, view: View, trees: dict[Bind, int], links: list[tuple[str, str]], from_image: bool) -> None:
+def _furnish(path: str, view: View, sources: _Sources) -> None:
     root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        needed = ["proc", "dev", TMP[1:], WORKSPACE[1:]]
-        for name in needed:
-            if from_image:
+        if view.image:
+            for name in _MOUNT_POINTS:
                 _require_directory(root, name)
-            else:
-                os.mkdir(name, 0o755, dir_fd=root)
-        if not from_image:
-            for link, target in links:
-                _make_parents(root, link)
-                os.symlink(target, link.lstrip("/"), dir_fd=root)
-            for name, content in view.files:
-                _make_parents(root, name)
-                fd = sys.openat2(root, name.lstrip("/"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444, _INSIDE)
-                with os.fdopen(fd, "w") as file:
-                    file.write(content)
-        for bind, tree in trees.items():
+        else:
+            _fill(root, view, sources)
+        for target, (bind, tree) in sorted(sources.trees.items()):
             attributes = _READ_ONLY | sys.MOUNT_ATTR_NODEV | (0 if bind.executable else sys.MOUNT_ATTR_NOEXEC)
             sys.mount_setattr(tree, attributes, sys.AT_RECURSIVE)
-            if not from_image:
-                _make_target(root, bind.target, tree)
-            target_fd = sys.openat2(root, bind.target.lstrip("/"), os.O_PATH, 0, _INSIDE)
+            target_fd = sys.openat2(root, target.lstrip("/"), os.O_PATH, 0, _INSIDE)
             try:
                 sys.move_mount(tree, "", target_fd)
             finally:
                 os.close(target_fd)
     finally:
         os.close(root)
-    if not from_image:
+    if not view.image:
         _seal(path, _READ_ONLY | sys.MOUNT_ATTR_NODEV)
 
 
-_INSIDE = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_MAGICLINKS
+def _fill(root: int, view: View, sources: _Sources) -> None:
+    """Everything in a root of our own that is no mount: mount points, links, files."""
+    for name in _MOUNT_POINTS:
+        os.mkdir(name, 0o755, dir_fd=root)
+    for link, target in sources.links:
+        _make_parents(root, link)
+        os.symlink(target, link.lstrip("/"), dir_fd=root)
+    for name, content in view.files:
+        _write_file(root, name, content.encode())
+    for name, data in sources.copies.items():
+        _write_file(root, name, data)
+    for target, (_, tree) in sorted(sources.trees.items()):
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            _make_parents(root, target + "/.")
+        else:
+            _write_file(root, target, b"")
+
+
+def _write_file(root: int, path: str, content: bytes) -> None:
+    _make_parents(root, path)
+    fd = sys.openat2(root, path.lstrip("/"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444, _INSIDE)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
 
 
 def _require_directory(root: int, name: str) -> None:
@@ -270,18 +307,6 @@ def _make_parents(root: int, path: str) -> None:
             os.mkdir("/".join(parts[:depth]), 0o755, dir_fd=root)
         except FileExistsError:
             continue
-
-
-def _make_target(root: int, path: str, tree: int) -> None:
-    _make_parents(root, path)
-    relative = path.strip("/")
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        try:
-            os.mkdir(relative, 0o755, dir_fd=root)
-        except FileExistsError:
-            return
-    else:
-        os.close(sys.openat2(root, relative, os.O_WRONLY | os.O_CREAT, 0o444, _INSIDE))
 
 
 def _seal(path: str, attributes: int) -> None:

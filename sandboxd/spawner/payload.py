@@ -22,6 +22,13 @@ _STATUS_FD = 3
 _RULESET_FD = 4
 _OUT_OF_THE_WAY = 64
 _LAST_FD = 0x7FFFFFFF
+_ALWAYS = (
+    (resource.RLIMIT_CORE, 1),  # at 1 the kernel skips a core_pattern pipe handler, at 0 it does not
+    (resource.RLIMIT_MEMLOCK, 65536),
+    (resource.RLIMIT_MSGQUEUE, 0),
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_RTPRIO, 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,6 @@ def run(plan: Execute, stdio: Sequence[int], cage: Cage, status_fd: int) -> NoRe
         step = "no_new_privs"
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
         step = "chdir"
-        os.umask(0o022)
         os.chdir(plan.cwd)
         step = "signals"
         _reset_signals()
@@ -91,17 +97,19 @@ def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:
         (resource.RLIMIT_NOFILE, plan.open_files, plan.open_files),
         (resource.RLIMIT_FSIZE, plan.file_size_bytes, plan.file_size_bytes),
         (resource.RLIMIT_CPU, cpu, cpu + 1),
-        (resource.RLIMIT_CORE, 1, 1),  # at 1 the kernel skips a core_pattern pipe handler, at 0 it does not
-        (resource.RLIMIT_MEMLOCK, 65536, 65536),
-        (resource.RLIMIT_MSGQUEUE, 0, 0),
-        (resource.RLIMIT_NICE, 0, 0),
-        (resource.RLIMIT_RTPRIO, 0, 0),
     ]
     if plan.memory_bytes:
         limits.append((resource.RLIMIT_AS, plan.memory_bytes, plan.memory_bytes))
     if plan.pids:
         limits.append((resource.RLIMIT_NPROC, plan.pids, plan.pids))
     return limits
+
+
+def limit_for_good() -> None:
+    """What is the same for every program of every profile; init takes it on itself once, at its birth."""
+    os.umask(0o022)
+    for kind, value in _ALWAYS:
+        _limit(kind, value, value)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
@@ -113,10 +121,9 @@ def _limit(kind: int, soft: int, hard: int) -> None:
 
 
 def _reset_signals() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ and init blocks nothing; a program expects the defaults."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
+    """Python ignores SIGPIPE and SIGXFSZ, init wants to be woken by SIGCHLD; a program expects the defaults."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _exec(plan: Execute) -> NoReturn:

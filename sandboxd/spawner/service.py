@@ -190,20 +190,21 @@ class Service:
         self._flush()
         try:
             received = wire.receive(self._peer)
-            if received is None:
-                self._kill_daemon_at = time.monotonic() + _EXIT_SECONDS
-                self._drop_peer()
+            if received is not None:
+                message, fds = received
+                wire.close_all(fds)
+                self._obey(message)
                 return
-            message, fds = received
-            wire.close_all(fds)
-            self._obey(message)
         except BlockingIOError:
             return
-        except (wire.ProtocolError, ConnectionError) as error:
+        except ConnectionError:
+            received = None
+        except wire.ProtocolError as error:
             self._log(f"the daemon broke the protocol: {error}")
             if self._daemon is not None:
                 signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
-            self._drop_peer()
+        self._kill_daemon_at = time.monotonic() + _EXIT_SECONDS
+        self._drop_peer()
 
     def _drop_peer(self) -> None:
         """Nothing more is read from this daemon; its pidfd tells when it has ended."""

@@ -50,7 +50,7 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One compiled profile. `landlock` pairs a path with list, read, exec, write, write_exec or device."""
+    """One compiled profile. `landlock` pairs a path with a name of `landlock._ACCESS`."""
 
     digest: str
     name: str
