@@ -1,0 +1,484 @@
+"""The line of one Execute: every step that can refuse, what is on record then, and that nothing is left alive."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.admission import Admission
+from sandboxd.errors import (
+    AuditUnavailable,
+    Draining,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PolicyDenied,
+    RuntimeFailed,
+    SandboxdError,
+    Unenforceable,
+)
+from sandboxd.event import (
+    ExecutionEnded,
+    ExecutionRefused,
+    ExecutionRequested,
+    ExecutionStarted,
+    PolicyDecided,
+)
+from sandboxd.execution import Executor, Item
+from sandboxd.gate import Gate
+from sandboxd.lifecycle import ExecutionState, Registry
+from sandboxd.model import (
+    Accepted,
+    ArgvProgram,
+    Caller,
+    Chunk,
+    CodeProgram,
+    Decision,
+    EndReason,
+    ExecuteRequest,
+    ExitStatus,
+    Guarantee,
+    InputFile,
+    Isolation,
+    Obligations,
+    Outcome,
+    Reason,
+    State,
+    Verdict,
+)
+from sandboxd.policy.base import PolicyInput
+from sandboxd.profile.load import ProfileSet, load_profiles
+from tests.fakes.recorder import FakeRecorder
+from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, everything_enforced, forever
+
+CALLER = Caller("local", "uid:1000", (), "Execute")
+REQUEST = ExecuteRequest(ArgvProgram(("/bin/echo", "hello")))
+PROFILES = Path(__file__).parents[2] / "profiles"
+
+
+@dataclass
+class FakeEngine:
+    """Answers what it is told to, and gives way to others as often as asked."""
+
+    decision: Decision = field(default_factory=lambda: Decision(Verdict.ALLOW, (), "r1"))
+    steps: int = 0
+    name: str = "fake"
+    revision: str = "r1"
+    asked: list[PolicyInput] = field(default_factory=list)
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        self.asked.append(document)
+        for _ in range(self.steps):
+            await asyncio.sleep(0)
+        return self.decision
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def profiles() -> ProfileSet:
+    return load_profiles([PROFILES])
+
+
+@dataclass
+class Node:
+    """A whole line on fakes."""
+
+    profiles: ProfileSet
+    runtime: FakeRuntime = field(default_factory=FakeRuntime)
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    recorder: FakeRecorder = field(default_factory=FakeRecorder)
+    admission: Admission = field(default_factory=lambda: Admission(8, 0, lambda: 0.0))
+    registry: Registry = field(default_factory=lambda: Registry(16, 1 << 20, lambda: 1.0))
+
+    def __post_init__(self) -> None:
+        ids = iter(range(1, 1 << 20))
+        self.executor = Executor(
+            lambda: self.profiles,
+            Gate(self.engine),
+            {Isolation.PROCESS: self.runtime},
+            self.recorder,
+            self.admission,
+            self.registry,
+            asyncio.get_running_loop(),
+            lambda: f"{next(ids):032x}",
+        )
+
+    def execute(self, request: ExecuteRequest = REQUEST) -> AsyncGenerator[Item, None]:
+        return self.executor.execute(request, CALLER)
+
+    async def items(self, request: ExecuteRequest = REQUEST) -> list[Item]:
+        return [item async for item in self.execute(request)]
+
+    async def refusal(self, request: ExecuteRequest = REQUEST) -> SandboxdError:
+        with pytest.raises(SandboxdError) as caught:
+            await self.items(request)
+        assert self.runtime.alive == set()
+        assert self.admission.running == 0
+        assert self.registry.living == 0
+        return caught.value
+
+    @property
+    def rules(self) -> list[str]:
+        return self.recorder.rules
+
+
+@pytest.fixture
+async def node(profiles: ProfileSet) -> Node:
+    return Node(profiles)
+
+
+async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:
+    accepted, chunk, outcome = await node.items()
+    assert isinstance(accepted, Accepted) and isinstance(chunk, Chunk) and isinstance(outcome, Outcome)
+    assert chunk.data == b"hello\n"
+    assert (outcome.end_reason, outcome.exit_code) == (EndReason.EXITED, 0)
+    assert accepted.execution_id == outcome.execution_id != accepted.sandbox_id
+    assert accepted.policy_revision == "r1"
+    assert node.rules == ["execution.requested", "policy.decided", "execution.started", "execution.ended"]
+    assert {event.execution_id for event in node.recorder.events} == {accepted.execution_id}
+    assert len({event.trace_id for event in node.recorder.events}) == 1
+    assert node.runtime.alive == set()
+    assert node.admission.running == 0
+
+
+async def test_record_says_what_was_not_enforced(node: Node) -> None:
+    rows = tuple(
+        replace(row, state=State.DEGRADED, reason="rlimit only") if row.guarantee is Guarantee.LIMIT_MEMORY else row
+        for row in everything_enforced().rows
+    )
+    node.runtime.capabilities = replace(node.runtime.capabilities, rows=rows)
+    await node.items()
+    started = node.recorder.events[2]
+    assert isinstance(started, ExecutionStarted)
+    assert started.degraded == ("limit.memory",)
+
+
+async def test_document_replays_the_decision_and_holds_no_secret(node: Node) -> None:
+    code = CodeProgram("sh", "echo $TOKEN")
+    language = node.profiles.get("default").interpreters[0].language
+    request = replace(
+        REQUEST,
+        program=replace(code, language=language),
+        stdin=b"stdin-secret",
+        files=(InputFile("a.txt", b"file-secret"),),
+    )
+    await node.items(request)
+    requested, decided = node.recorder.events[:2]
+    assert isinstance(requested, ExecutionRequested) and isinstance(decided, PolicyDecided)
+    document = node.recorder.documents[requested.input_sha256]
+    assert json.loads(document)["program"] == {"language": language, "source": "echo $TOKEN"}
+    assert b"secret" not in document
+    assert node.recorder.documents[decided.input_sha256] == node.engine.asked[0].document
+
+
+async def test_environment_values_never_reach_the_record(node: Node) -> None:
+    with pytest.raises(InvalidRequest):
+        await node.items(replace(REQUEST, env=(("LD_PRELOAD", "env-secret"),)))
+    assert not any(b"env-secret" in document for document in node.recorder.documents.values())
+    assert any(b"LD_PRELOAD" in document for document in node.recorder.documents.values())
+
+
+# --- what refuses
+
+
+Break = Callable[[Node], None]
+
+
+def drain(node: Node) -> None:
+    node.admission.drain()
+
+
+def fill(node: Node) -> None:
+    node.admission._running = 8
+
+
+def deny(node: Node) -> None:
+    node.engine.decision = Decision(Verdict.DENY, (Reason("no_curl", "curl is not allowed"),), "r1", "Do not use curl.")
+
+
+def redact(node: Node) -> None:
+    node.engine.decision = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("env",)))
+
+
+def demand_gvisor(node: Node) -> None:
+    node.engine.decision = Decision(
+        Verdict.TRANSFORM, (), "r1", obligations=Obligations(runtime_floor=Isolation.GVISOR)
+    )
+
+
+def unconfined(node: Node) -> None:
+    rows = tuple(
+        replace(row, state=State.ABSENT, reason="not here") if row.guarantee is Guarantee.SECCOMP_ALLOWLIST else row
+        for row in everything_enforced().rows
+    )
+    node.runtime.capabilities = replace(node.runtime.capabilities, rows=rows)
+
+
+def nothing(node: Node) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Refusal:
+    error: type[SandboxdError]
+    reason: str
+    rules: tuple[str, ...]
+    request: ExecuteRequest = REQUEST
+    cause: Break = nothing
+
+
+BEFORE_POLICY = ("execution.requested", "execution.refused")
+AFTER_POLICY = ("execution.requested", "policy.decided", "execution.refused")
+DENIED = ("execution.requested", "policy.decided", "execution.ended")
+
+REFUSALS = {
+    "draining": Refusal(Draining, "draining", BEFORE_POLICY, cause=drain),
+    "no slot": Refusal(Overloaded, "slots", BEFORE_POLICY, cause=fill),
+    "profile": Refusal(InvalidRequest, "profile_unknown", BEFORE_POLICY, replace(REQUEST, profile="nope")),
+    "unknown override": Refusal(
+        InvalidRequest, "override_unknown", BEFORE_POLICY, replace(REQUEST, limits=(("wishes", 3),))
+    ),
+    "looser override": Refusal(
+        InvalidRequest, "override_not_tighter", BEFORE_POLICY, replace(REQUEST, limits=(("wall_seconds", 80_000),))
+    ),
+    "reserved sandbox": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, sandbox_id="a" * 32)),
+    "reserved detach": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, detach=True)),
+    "policy": Refusal(PolicyDenied, "no_curl", DENIED, cause=deny),
+    "redaction": Refusal(Unenforceable, "obligation_unsupported", AFTER_POLICY, cause=redact),
+    "runtime floor": Refusal(Unenforceable, "runtime_missing", AFTER_POLICY, cause=demand_gvisor),
+    "isolation": Refusal(
+        Unenforceable, "runtime_missing", AFTER_POLICY, replace(REQUEST, isolation=Isolation.KATA)
+    ),
+    "language": Refusal(
+        InvalidRequest, "", AFTER_POLICY, replace(REQUEST, program=CodeProgram("cobol", "STOP RUN."))
+    ),
+    "environment": Refusal(InvalidRequest, "", AFTER_POLICY, replace(REQUEST, env=(("LD_PRELOAD", "/x.so"),))),
+    "file name": Refusal(
+        InvalidRequest, "", AFTER_POLICY, replace(REQUEST, files=(InputFile("../x", b""),))
+    ),
+    "unenforceable": Refusal(Unenforceable, "unenforceable", AFTER_POLICY, cause=unconfined),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_refusal_is_on_record_and_nothing_was_launched(node: Node, name: str) -> None:
+    row = REFUSALS[name]
+    row.cause(node)
+    if name == "no slot":
+        with pytest.raises(Overloaded) as caught:
+            await node.items()
+        error: SandboxdError = caught.value
+    else:
+        error = await node.refusal(row.request)
+    assert type(error) is row.error
+    assert error.reason == (row.reason or error.reason)
+    assert tuple(node.rules) == row.rules
+    assert node.runtime.launches == []
+    last = node.recorder.events[-1]
+    if isinstance(last, ExecutionRefused):
+        assert last.reason == error.reason
+    else:
+        assert isinstance(last, ExecutionEnded)
+        assert last.end_reason == EndReason.POLICY_DENIED
+
+
+async def test_control_the_same_request_runs_where_nothing_refuses(node: Node) -> None:
+    assert isinstance((await node.items())[-1], Outcome)
+    assert len(node.runtime.launches) == 1
+
+
+async def test_denial_tells_the_agent_what_policy_says(node: Node) -> None:
+    deny(node)
+    assert (await node.refusal()).message_for_agent == "Do not use curl."
+
+
+async def test_policy_that_escalates_is_a_denial(node: Node) -> None:
+    node.engine.decision = Decision(Verdict.ESCALATE, (), "r1")
+    assert isinstance(await node.refusal(), PolicyDenied)
+    assert node.runtime.launches == []
+
+
+@pytest.mark.parametrize("rule", ["*", "execution.requested", "policy.decided", "execution.started"])
+async def test_nothing_runs_that_cannot_be_recorded(node: Node, rule: str) -> None:
+    node.recorder.refuses = frozenset({rule})
+    assert isinstance(await node.refusal(), AuditUnavailable)
+    assert [sandbox for sandbox in node.runtime.sandboxes if sandbox.program is not None] == []
+    assert (len(node.runtime.launches) == 0) == (rule != "execution.started")
+
+
+async def test_result_stands_when_its_end_cannot_be_recorded(node: Node) -> None:
+    node.recorder.refuses = frozenset({"execution.ended"})
+    outcome = (await node.items())[-1]
+    assert isinstance(outcome, Outcome) and outcome.exit_code == 0
+
+
+async def test_refusal_that_cannot_be_recorded_is_still_told(node: Node) -> None:
+    node.recorder.refuses = frozenset({"execution.refused"})
+    assert isinstance(await node.refusal(replace(REQUEST, profile="nope")), InvalidRequest)
+
+
+@pytest.mark.parametrize("error", [RuntimeFailed("no"), Overloaded("full"), OSError(24, "too many open files")])
+async def test_launch_that_fails_is_on_record(node: Node, error: Exception) -> None:
+    node.runtime.launch_error = error
+    told = await node.refusal()
+    assert type(told) is (RuntimeFailed if isinstance(error, OSError) else type(error))
+    assert node.rules[-1] == "execution.refused"
+
+
+async def test_sandbox_that_breaks_ends_as_runtime_failed(node: Node) -> None:
+    node.runtime.prepare = lambda sandbox: setattr(sandbox, "broken", frozenset({"wait"}))
+    outcome = (await node.items())[-1]
+    assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.RUNTIME_FAILED
+    assert node.rules[-1] == "execution.ended"
+    assert node.runtime.alive == set()
+
+
+async def test_bug_in_a_runtime_still_closes_the_span(node: Node) -> None:
+    node.runtime.launch_error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await node.items()
+    ended = node.recorder.events[-1]
+    assert isinstance(ended, ExecutionEnded) and ended.end_reason == EndReason.RUNTIME_FAILED
+
+
+# --- what policy changes
+
+
+async def test_obligations_tighten_the_limits_of_the_run(node: Node) -> None:
+    node.engine.decision = Decision(
+        Verdict.TRANSFORM, (), "r1", obligations=Obligations(limits=(("wall_seconds", 1.0),))
+    )
+    await node.items()
+    assert node.runtime.launches[0].limits.wall_seconds == 1.0
+
+
+async def test_warning_of_policy_reaches_the_caller(node: Node) -> None:
+    node.engine.decision = Decision(Verdict.WARN, (Reason("old", "this profile is old"),), "r1")
+    accepted = (await node.items())[0]
+    assert isinstance(accepted, Accepted)
+    assert accepted.report.warnings[-1] == "policy warns, old: this profile is old"
+
+
+# --- going away, killing, listing
+
+
+async def test_closing_early_kills_the_tree_and_records_cancelled(node: Node) -> None:
+    node.runtime.script = forever
+    async with aclosing(node.execute()) as items:
+        assert isinstance(await anext(items), Accepted)
+        assert node.runtime.alive != set()
+    assert node.runtime.alive == set()
+    ended = node.recorder.events[-1]
+    assert isinstance(ended, ExecutionEnded) and ended.end_reason == EndReason.CANCELLED
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("close", ["aclose", "cancel", "cancel twice"])
+async def test_going_away_at_any_moment_leaves_nothing(profiles: ProfileSet, steps: int, close: str) -> None:
+    async def chatty(program: FakeProgram) -> ExitStatus:
+        for _ in range(3):
+            await program.stdout(b"x" * 1024)
+            await asyncio.sleep(0)
+        return ExitStatus(0, None)
+
+    async def consume(items: AsyncGenerator[Item, None], seen: list[Item]) -> None:
+        async with aclosing(items):
+            async for item in items:
+                seen.append(item)
+
+    at = 0
+    finished = False
+    while not finished:
+        node = Node(profiles, FakeRuntime(script=chatty, steps=steps), FakeEngine(steps=steps))
+        seen: list[Item] = []
+        task = asyncio.create_task(consume(node.execute(replace(REQUEST, collect=("*",))), seen))
+        for _ in range(at):
+            await asyncio.sleep(0)
+        finished = task.done()
+        task.cancel()
+        if close == "cancel twice":
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait({task})
+        await node.executor.settled()
+        assert node.runtime.alive == set()
+        assert node.admission.running == 0
+        assert node.registry.living == 0
+        if "execution.requested" in node.rules:
+            assert node.rules[-1] == "execution.ended"
+            assert node.rules.count("execution.ended") == 1
+        for sandbox in node.runtime.sandboxes:
+            assert sandbox.program is None or sandbox.program._fds == ()
+        at += 1
+    assert at > 10
+    assert isinstance(seen[-1], Outcome)
+
+
+async def test_killed_through_the_registry_tells_its_caller(node: Node) -> None:
+    node.runtime.script = forever
+    seen = []
+    async for item in node.execute():
+        seen.append(item)
+        if isinstance(item, Accepted):
+            assert node.registry.get(item.execution_id, CALLER).state is ExecutionState.RUNNING
+            await node.registry.kill(item.execution_id, None, CALLER)
+    assert isinstance(seen[-1], Outcome) and seen[-1].end_reason is EndReason.KILLED
+
+
+async def test_ended_execution_is_listed_with_its_output(node: Node) -> None:
+    accepted = (await node.items())[0]
+    assert isinstance(accepted, Accepted)
+    record = node.registry.get(accepted.execution_id, CALLER)
+    assert record.state is ExecutionState.ENDED
+    assert record.outcome is not None and record.outcome.exit_code == 0
+    assert node.registry.logs(accepted.execution_id, CALLER) == (b"hello\n", b"")
+
+
+async def test_refused_execution_is_not_listed(node: Node) -> None:
+    deny(node)
+    await node.refusal()
+    assert node.registry.list(CALLER) == ()
+    with pytest.raises(NotFound):
+        node.registry.get(f"{1:032x}", CALLER)
+
+
+async def test_node_shutdown_before_the_start_is_told(node: Node) -> None:
+    node.runtime.prepare = lambda _sandbox: node.registry.end_all(EndReason.NODE_SHUTDOWN)
+    accepted, outcome = await node.items()
+    assert isinstance(accepted, Accepted)
+    assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.NODE_SHUTDOWN
+    assert node.runtime.sandboxes[0].program is None
+
+
+async def test_trace_of_the_caller_is_on_every_event(node: Node) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    await node.items(replace(REQUEST, traceparent=f"00-{trace}-b7ad6b7169203331-01"))
+    assert {event.trace_id for event in node.recorder.events} == {trace}
+
+
+async def test_violation_has_an_event_of_its_own(node: Node) -> None:
+    async def bad(_program: FakeProgram) -> ExitStatus:
+        return ExitStatus(None, 31)
+
+    node.runtime.script = bad
+    outcome = (await node.items())[-1]
+    assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.VIOLATION
+    assert node.rules[-2:] == ["sandbox.violated", "execution.ended"]
+
+
+async def test_files_that_cannot_be_put_in_are_the_callers_error(node: Node) -> None:
+    def refuse(sandbox: FakeSandbox) -> None:
+        async def start(*_arguments: object) -> int:
+            raise InvalidRequest("cannot write 'a.txt' into the workspace: No space left on device")
+
+        sandbox.start = start  # type: ignore[method-assign, assignment]
+
+    node.runtime.prepare = refuse
+    assert isinstance(await node.refusal(), InvalidRequest)
+    assert node.rules[-1] == "execution.refused"
