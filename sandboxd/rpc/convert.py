@@ -5,6 +5,7 @@ UTF-8. The way in is in `request`. Used by the services and by `status`.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -81,7 +82,7 @@ def accepted(item: Accepted) -> sandbox_pb2.Accepted:
         profile=text(item.profile),
         profile_digest=item.profile_digest,
         policy_revision=text(item.policy_revision),
-        enforcement=report(item.report),
+        enforcement=_report(item.report),
     )
 
 
@@ -137,6 +138,12 @@ def report(item: EnforcementReport) -> enforcement_pb2.EnforcementReport:
     return enforcement_pb2.EnforcementReport(
         runtime=ISOLATIONS[item.runtime], rows=rows(item.rows), warnings=[text(warning) for warning in item.warnings]
     )
+
+
+@lru_cache(maxsize=64)
+def _report(item: EnforcementReport) -> enforcement_pb2.EnforcementReport:
+    """Executions of one profile have equal reports, and building one costs more than the rest of an answer."""
+    return report(item)
 
 
 def rows(items: Iterable[EnforcementRow]) -> list[enforcement_pb2.EnforcementRow]:

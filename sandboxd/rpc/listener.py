@@ -125,7 +125,12 @@ def _own_inner_directory(directory: int, path: Path) -> None:
     """A directory that only this uid enters: whoever reaches the inner socket would not pass the relay."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(INNER_DIRECTORY, 0o700, dir_fd=directory)
-    inner = os.open(INNER_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        inner = os.open(INNER_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{str(path.parent / INNER_DIRECTORY)!r} is not a directory that can be opened: {error.strerror}; remove it"
+        ) from error
     try:
         if os.fstat(inner).st_uid != os.geteuid():
             raise ConfigInvalid(f"{str(path.parent / INNER_DIRECTORY)!r} belongs to another user; remove it")

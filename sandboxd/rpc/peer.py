@@ -29,14 +29,14 @@ class Peers:
 
     def __init__(self, allowed_uids: frozenset[int]) -> None:
         # An id that this user namespace does not map reads as the overflow uid: it may be anybody.
-        self._allowed = allowed_uids - {overflow_uid()}
+        self.allowed = allowed_uids - {overflow_uid()}
         self._by_name: dict[str, Peer] = {}
 
     def admit(self, connection: socket.socket) -> tuple[str, Peer]:
         """Name a connection. A peer that may not call is named as well, so that it can be told so."""
         pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         name = secrets.token_hex(16)
-        peer = Peer(uid=uid, pid=pid, allowed=uid in self._allowed)
+        peer = Peer(uid=uid, pid=pid, allowed=uid in self.allowed)
         self._by_name[name] = peer
         return name, peer
 

@@ -95,6 +95,11 @@ class Relay:
         self._accepting = False
         self._start()
 
+    @property
+    def connections(self) -> int:
+        """Living ones, those of strangers too."""
+        return len(self._connections)
+
     def close_listener(self) -> None:
         """Accept no more; connections that live go on."""
         if self._accepting:

@@ -1,8 +1,8 @@
 """Reads the wire form of a request before protobuf does, and refuses what protobuf would swallow.
 
-protobuf keeps fields that it does not know, takes a wrong wire type for one of those, drops unknown fields inside map
-entries, and makes objects out of two-byte elements (16 MiB of input become 130 MB). Nothing is allocated here; the
-number of fields is bounded. Must accept everything that a correct client can send. Used by `interceptors`.
+protobuf keeps fields that it does not know, takes a wrong wire type for one of those, drops a map entry that holds one,
+and makes objects out of two-byte elements (16 MiB of input become 130 MB). Nothing is allocated here; the number of
+fields is bounded. Must accept everything that a correct client can send. Used by `interceptors`.
 
 Format: https://protobuf.dev/programming-guides/encoding/
 """

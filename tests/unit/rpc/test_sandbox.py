@@ -20,7 +20,7 @@ from sandboxd.model import (
 )
 from sandboxd.rpc.sandbox import LOG_PIECE_BYTES
 from sandboxd.rpc.server import ServerConfig
-from sandboxd.rpc.v1 import sandbox_pb2
+from sandboxd.rpc.v1 import sandbox_pb2, sandbox_pb2_grpc
 from tests.fakes.executor import ACCEPTED, EXECUTION_ID, OUTCOME, REPORT, Item, endless
 from tests.unit.rpc.conftest import Served
 
@@ -159,11 +159,7 @@ async def test_passed_deadline_ends_the_execution(served: Served) -> None:
 async def test_lost_connection_ends_the_execution(served: Served) -> None:
     served.executor.script = endless
     async with grpc.aio.insecure_channel(f"unix:{served.path}") as channel:
-        call = type(served)(served.path, served.server, served.executor, served.registry, channel).sandbox.Execute(
-            REQUEST
-        )
-        await anext(aiter(call))
-        call = None
+        await anext(aiter(sandbox_pb2_grpc.SandboxServiceStub(channel).Execute(REQUEST)))
     await asyncio.wait_for(served.executor.ended.wait(), 5)
 
 
