@@ -121,8 +121,11 @@ def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) 
             sys.prctl(sys.PR_CAPBSET_DROP, capability)
         step = "setrlimit"
         payload.limit_for_good()
+        step = "arm"
+        filters = {digest: p.filter for digest, p in prepared.items()}
+        armed = payload.arm(0, filters, single_id=ids.single)
         sock.send(READY)
-        init.run(sock, ids, prepared)
+        init.run(sock, ids, prepared, armed)
     except (OSError, KeyError) as error:
         sock.send(FAILED + f"{step}: {error}".encode()[:1024])
     os._exit(1)

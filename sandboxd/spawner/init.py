@@ -18,6 +18,7 @@ from typing import NoReturn
 from sandboxd.spawner import files, landlock, mounts, payload, wire
 from sandboxd.spawner.ids import PAYLOAD_UID, IdBlock
 from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.sys import sethostname
 from sandboxd.spawner.watch import LimitWatch
 
@@ -27,7 +28,7 @@ _WATCH_MILLISECONDS = 50
 @dataclass(slots=True)
 class _Execution:
     execution_id: str
-    status_fd: int | None  # readable until execve happened or failed
+    sock: socket.socket | None  # to the child, until execve happened or failed
     watch: LimitWatch
 
 
@@ -41,7 +42,7 @@ def forget_the_spawner() -> None:
     gc.disable()  # a collector run would copy pages that are shared with the spawner
 
 
-def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) -> NoReturn:
+def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared], armed: payload.Armed) -> NoReturn:
     """Wait to be assigned, build the sandbox, serve until killed."""
     received = wire.receive(spawner)
     if received is None:
@@ -51,16 +52,18 @@ def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) 
         raise OSError(errno.EPROTO, "expected Assign")
     control = socket.socket(fileno=control_fd)
     try:
-        cage = _complete(assign, prepared[assign.template], ids)
+        ruleset_fd = _complete(assign, prepared[assign.template])
     except OSError as error:
         wire.send(control, wire.Answer(0, error.errno or errno.EIO, str(error), ()))
         raise
     spawner.close()
     wire.send(control, wire.Answer(0, 0, "", ()))
-    _Init(control, cage).serve()
+    filters = {digest: p.filter for digest, p in prepared.items()}
+    _Init(control, _Cage(assign.template, filters, ruleset_fd, ids.single), armed).serve()
 
 
-def _complete(assign: wire.Assign, prepared: Prepared, ids: IdBlock) -> payload.Cage:
+def _complete(assign: wire.Assign, prepared: Prepared) -> int | None:
+    """Everything that the profile adds; the Landlock ruleset's descriptor, if this kernel has Landlock."""
     template = prepared.template
     mounts.enter_view(
         prepared.view,
@@ -71,16 +74,29 @@ def _complete(assign: wire.Assign, prepared: Prepared, ids: IdBlock) -> payload.
         (assign.tmp_bytes, assign.tmp_inodes),
     )
     sethostname(template.hostname)
-    ruleset = None
-    if prepared.landlock_abi:
-        ruleset = landlock.build(prepared.landlock_abi, template.landlock, template.landlock_scopes)
-    return payload.Cage(prepared.filter, ruleset, PAYLOAD_UID, ids.single)
+    if not prepared.landlock_abi:
+        return None
+    return landlock.build(prepared.landlock_abi, template.landlock, template.landlock_scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cage:
+    """What every execution of this sandbox is put into."""
+
+    template: str
+    filters: Mapping[str, Filter]
+    ruleset_fd: int | None
+    single_id: bool
+
+    def uid(self, slot: int) -> int:
+        return PAYLOAD_UID + (0 if self.single_id else slot)
 
 
 class _Init:
-    def __init__(self, control: socket.socket, cage: payload.Cage) -> None:
+    def __init__(self, control: socket.socket, cage: _Cage, armed: payload.Armed) -> None:
         self._control = control
         self._cage = cage
+        self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -98,7 +114,7 @@ class _Init:
                     execution.watch.sample(pid)
                 continue
             for pid, execution in list(self._executions.items()):
-                if execution.status_fd in ready:
+                if execution.sock is not None and execution.sock.fileno() in ready:
                     self._report_start(pid, execution)
             if self._wake in ready:
                 os.read(self._wake, 4096)
@@ -131,29 +147,29 @@ class _Init:
     def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
         if len(fds) != 3:
             raise wire.ProtocolError("Execute needs three descriptors")
-        status_read, status_write = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            payload.run(plan, fds, self._cage, status_write)
-        os.close(status_write)
-        self._poll.register(status_read, select.POLLIN)
-        self._executions[pid] = _Execution(
-            plan.execution_id, status_read, LimitWatch(plan.open_files, plan.file_size_bytes)
+        child = self._armed
+        if child is None or child.slot != plan.slot:
+            child = payload.arm(plan.slot, self._cage.filters, single_id=self._cage.single_id)
+        else:
+            self._armed = None
+        payload.release(child, plan, self._cage.template, self._cage.ruleset_fd, fds)
+        self._poll.register(child.sock, select.POLLIN)
+        self._executions[child.pid] = _Execution(
+            plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
         )
 
     def _report_start(self, pid: int, execution: _Execution) -> None:
-        if execution.status_fd is None:
+        """Once: the child's socket was closed by execve, or says which step failed."""
+        if execution.sock is None:
             return
-        failure = os.read(execution.status_fd, 2048)
-        self._poll.unregister(execution.status_fd)
-        os.close(execution.status_fd)
-        execution.status_fd = None
-        if not failure:
+        answer = execution.sock.recv(2048)
+        self._poll.unregister(execution.sock)
+        execution.sock.close()
+        execution.sock = None
+        if answer:
+            self._send(wire.ExecFailed(execution.execution_id, *payload.failure(answer)))
+        else:
             self._send(wire.Started(execution.execution_id, pid))
-            return
-        step, number, detail = failure.decode(errors="replace").split("\0", 2)
-        self._send(wire.ExecFailed(execution.execution_id, step, int(number), detail))
 
     def _reap(self) -> None:
         while True:
@@ -163,6 +179,9 @@ class _Init:
                 return
             if pid == 0:
                 return
+            if self._armed is not None and pid == self._armed.pid:
+                self._armed.sock.close()
+                self._armed = None
             execution = self._executions.pop(pid, None)
             if execution is None:
                 continue
@@ -182,7 +201,7 @@ class _Init:
         if len(fds) != 1:
             raise wire.ProtocolError("Put needs one descriptor")
         try:
-            files.put(message.path, message.mode, fds[0], self._uid(message.slot))
+            files.put(message.path, message.mode, fds[0], self._cage.uid(message.slot))
         except OSError as error:
             self._answer(message.request_id, error)
         else:
@@ -190,7 +209,7 @@ class _Init:
 
     def _collect(self, message: wire.Collect) -> None:
         try:
-            found = files.collect(message.patterns, message.max_files, message.max_bytes, self._uid(message.slot))
+            found = files.collect(message.patterns, message.max_files, message.max_bytes, self._cage.uid(message.slot))
         except OSError as error:
             self._answer(message.request_id, error)
             return
@@ -229,9 +248,6 @@ class _Init:
         except ChildProcessError:
             return
         self._reap()
-
-    def _uid(self, slot: int) -> int:
-        return self._cage.payload_uid + (0 if self._cage.single_id else slot)
 
     def _answer(self, request_id: int, error: OSError | None) -> None:
         if error is None:

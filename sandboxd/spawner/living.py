@@ -8,7 +8,17 @@ import signal
 import socket
 
 from sandboxd.spawner.blank import Blank
+from sandboxd.spawner.cgroup import Cgroup
 from sandboxd.spawner.wire import close_all
+
+
+def remove(cgroup: Cgroup) -> None:
+    """With PID 1 all others died; should one be left in the cgroup all the same, it is killed there."""
+    try:
+        cgroup.remove()
+    except OSError:
+        cgroup.kill()
+        cgroup.remove()
 
 
 class Living:
@@ -38,8 +48,7 @@ class Living:
         if result is not None:
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         usage = self.blank.cgroup.usage()
-        self.blank.cgroup.kill()
-        self.blank.cgroup.remove()
+        remove(self.blank.cgroup)
         self._control.close()
         self.blank.sock.close()
         close_all([fd for _, fd in self._counters])

@@ -1,26 +1,27 @@
-"""The last steps before a tenant's program: from a fork of init to execve, each step with its reason.
+"""From a fork of init to a tenant's program, each step with its reason.
 
-Nothing after `execve` is ours. A step that fails ends the child: a program never runs with less than the template says.
-Called by `init` in the forked child.
+A fork costs more than all its steps, so init keeps one *armed*: forked, stripped of id and capabilities, waiting for a
+plan. Nothing after `execve` is ours. A step that fails ends the child: a program never runs with less than the template
+says. Called by `init`.
 """
 
-import fcntl
+import errno
 import os
 import resource
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import sys
+from sandboxd.spawner import sys, wire
+from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.wire import Execute
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-_STATUS_FD = 3
-_RULESET_FD = 4
-_OUT_OF_THE_WAY = 64
+_SOCKET_FD = 3
 _LAST_FD = 0x7FFFFFFF
 _ALWAYS = (
     (resource.RLIMIT_CORE, 1),  # at 1 the kernel skips a core_pattern pipe handler, at 0 it does not
@@ -29,66 +30,95 @@ _ALWAYS = (
     (resource.RLIMIT_NICE, 0),
     (resource.RLIMIT_RTPRIO, 0),
 )
+_SAMPLE = Execute("0" * 32, ("/bin/true",), (("PATH", "/bin"),), "/", 0, 64, 1 << 20, 1.0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Cage:
-    """What every execution of a sandbox is put into; made once per sandbox."""
+class Armed:
+    """A child that waits. Its socket takes the plan, then tells how it went: nothing but its end if it execs."""
 
-    filter: Filter
-    ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
-    payload_uid: int  # of slot 0
-    single_id: bool
+    pid: int
+    slot: int
+    sock: socket.socket
 
 
-def run(plan: Execute, stdio: Sequence[int], cage: Cage, status_fd: int) -> NoReturn:
-    """Become the program. On failure the step is written to `status_fd` as `step NUL errno NUL detail`."""
-    step = "setsid"
+def arm(slot: int, filters: Mapping[str, Filter], *, single_id: bool) -> Armed:
+    """Fork a child that has given up everything it can without knowing the program."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.detach()
+        _become(theirs, PAYLOAD_UID + (0 if single_id else slot), filters)
+    theirs.close()
+    return Armed(pid, slot, ours)
+
+
+def release(armed: Armed, plan: Execute, template: str, ruleset_fd: int | None, stdio: list[int]) -> None:
+    """Let it become the program: `template` names the filter that it inherited; no ruleset, no Landlock here."""
+    armed.sock.send(template.encode())
+    wire.send(armed.sock, plan, stdio if ruleset_fd is None else (*stdio, ruleset_fd))
+
+
+def failure(answer: bytes) -> tuple[str, int, str]:
+    """Step, errno and detail from what an armed child sent instead of becoming the program."""
+    step, number, detail = answer.decode(errors="replace").split("\0", 2)
+    return step, int(number), detail
+
+
+def limit_for_good() -> None:
+    """What is the same for every program of every profile; init takes it on itself once, at its birth."""
+    os.umask(0o022)
+    for kind, value in _ALWAYS:
+        _limit(kind, value, value)
+
+
+def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter]) -> NoReturn:
+    step = "descriptors"
     try:
+        signal.set_wakeup_fd(-1)
+        os.dup2(sock.fileno(), _SOCKET_FD, inheritable=False)
+        sys.close_range(_SOCKET_FD + 1, _LAST_FD)
+        sock.detach()
+        sock = socket.socket(fileno=_SOCKET_FD)
+        step = "setsid"
         os.setsid()  # no controlling terminal to push input into (TIOCSTI), and a group of its own to signal
-        step = "dup2"
-        ruleset = _arrange(stdio, cage.ruleset_fd, status_fd)
-        status_fd = _STATUS_FD
-        step = "setrlimit"
-        for kind, soft, hard in _rlimits(plan):
-            _limit(kind, soft, hard)
         step = "setresuid"
-        uid = cage.payload_uid + (0 if cage.single_id else plan.slot)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         step = "capset"  # with one id for all there was no change of uid that would have dropped them
         sys.drop_capabilities()
         step = "no_new_privs"
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
-        step = "chdir"
-        os.chdir(plan.cwd)
         step = "signals"
         _reset_signals()
+        _rlimits(_SAMPLE), wire.decode(wire.encode(_SAMPLE))  # what these touch is copied now, not when somebody waits
+        step = "plan"
+        template = sock.recv(256).decode()
+        received = wire.receive(sock)
+        if received is None:
+            os._exit(0)
+        plan, fds = received
+        if not isinstance(plan, Execute) or len(fds) < 3:
+            raise OSError(errno.EPROTO, "expected Execute with three descriptors")
+        step = "dup2"
+        for target, fd in enumerate(fds[:3]):
+            os.dup2(fd, target)
+        step = "setrlimit"
+        for kind, soft, hard in _rlimits(plan):
+            _limit(kind, soft, hard)
+        step = "chdir"
+        os.chdir(plan.cwd)
         step = "landlock"
-        if ruleset is not None:
+        for ruleset in fds[3:]:
             sys.landlock_restrict_self(ruleset)
-            os.close(ruleset)
+        sys.close_range(_SOCKET_FD + 1, _LAST_FD)
         step = "seccomp"  # last, so that the steps above need no place in the profile's list
-        sys.seccomp_set_filter(cage.filter.program)
-    except (OSError, ValueError) as error:
-        _fail(status_fd, step, error)
+        sys.seccomp_set_filter(filters[template].program)
+    except (OSError, ValueError, KeyError, wire.ProtocolError) as error:
+        number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
+        sock.send(f"{step}\0{number}\0{error}".encode()[:1024])
+        os._exit(NOT_FOUND)
     _exec(plan)
-
-
-def _arrange(stdio: Sequence[int], ruleset_fd: int | None, status_fd: int) -> int | None:
-    """0-2 are the program's, 3 tells init how it went and closes with execve, 4 is the ruleset; all else is closed."""
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for fd in (*stdio, status_fd)]
-    for target, fd in enumerate(moved[:3]):
-        os.dup2(fd, target)
-    if ruleset_fd is None:
-        os.dup2(moved[3], _STATUS_FD, inheritable=False)
-        sys.close_range(_STATUS_FD + 1, _LAST_FD)
-        return None
-    ruleset = fcntl.fcntl(ruleset_fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
-    os.dup2(moved[3], _STATUS_FD, inheritable=False)
-    os.dup2(ruleset, _RULESET_FD, inheritable=False)
-    sys.close_range(_RULESET_FD + 1, _LAST_FD)
-    return _RULESET_FD
 
 
 def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:
@@ -103,13 +133,6 @@ def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:
     if plan.pids:
         limits.append((resource.RLIMIT_NPROC, plan.pids, plan.pids))
     return limits
-
-
-def limit_for_good() -> None:
-    """What is the same for every program of every profile; init takes it on itself once, at its birth."""
-    os.umask(0o022)
-    for kind, value in _ALWAYS:
-        _limit(kind, value, value)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
@@ -131,23 +154,16 @@ def _exec(plan: Execute) -> NoReturn:
     environment = dict(plan.env)
     search = environment.get("PATH", "").split(":")
     candidates = [name] if "/" in name else [f"{directory}/{name}" for directory in search if directory]
-    failure = OSError(2, os.strerror(2))
+    refusal = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for candidate in candidates:
         try:
             os.execve(candidate, plan.argv, environment)
         except OSError as error:
             # As execvp(3): a match that may not be executed is remembered, a missing one is passed over.
-            if error.errno not in (2, 20):
-                failure = error
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refusal = error
         except ValueError as error:
-            failure = OSError(22, str(error))
-    text = f"sandboxd: cannot run {name!r}: {failure.strerror}\n"
+            refusal = OSError(errno.EINVAL, str(error))
+    text = f"sandboxd: cannot run {name!r}: {refusal.strerror}\n"
     os.write(2, text.encode(errors="backslashreplace"))
-    os._exit(NOT_FOUND if failure.errno == 2 else NOT_EXECUTABLE)
-
-
-def _fail(status_fd: int, step: str, error: OSError | ValueError) -> NoReturn:
-    number = error.errno if isinstance(error, OSError) and error.errno else 22
-    message = f"{step}\0{number}\0{error}".encode()[:1024]
-    os.write(status_fd, message)
-    os._exit(NOT_FOUND)
+    os._exit(NOT_FOUND if refusal.errno == errno.ENOENT else NOT_EXECUTABLE)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
 from sandboxd.spawner.cgroup import CgroupTree
 from sandboxd.spawner.ids import IdPool, IdsUnavailable
+from sandboxd.spawner.living import remove
 from sandboxd.spawner.plans import Prepared
 
 Taker = Callable[[Blank | BirthFailed], None]
@@ -122,6 +123,5 @@ class Stock:
         signal.pidfd_send_signal(blank.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED)
         os.close(blank.pidfd)
-        blank.cgroup.kill()
-        blank.cgroup.remove()
+        remove(blank.cgroup)
         self._ids.give_back(blank.ids)
