@@ -89,32 +89,39 @@ def _directory_of(mount: _Mount, path: str) -> str | None:
 def _detect_v1(
     subtree: str, mounts: dict[str, _Mount], own: dict[str, str], all_reasons: list[str]
 ) -> cgroup_v1.V1Tree | None:
-    reasons: list[str] = []
+    refused: dict[str, list[str]] = {}
     directories: dict[str, Directory] = {}
     roots: dict[str, str] = {}
     for controller in cgroup_v1.CONTROLLERS:
         if controller not in mounts or controller not in own:
             continue
-        path = _directory_of(mounts[controller], own[controller])
-        if path is None:
-            reasons.append(f"the {controller} cgroup {own[controller]!r} of this process is not mounted")
-            continue
-        try:
-            directory = Directory.open(path)
-        except OSError as error:
-            reasons.append(f"{path}: {error.strerror}")
-            continue
-        problem = _not_writable(directory, subtree)
-        if problem:
-            directory.close()
-            reasons.append(problem)
-            continue
-        directories[controller] = directory
-        roots[controller] = mounts[controller].point
+        found = _v1_directory(subtree, mounts[controller], own[controller])
+        if isinstance(found, Directory):
+            directories[controller] = found
+            roots[controller] = mounts[controller].point
+        else:
+            refused.setdefault(found, []).append(controller)
+    reasons = [f"cgroup v1 {' '.join(names)}: {problem}" for problem, names in refused.items()]
     if not directories:
         all_reasons += reasons
         return None
     return cgroup_v1.V1Tree(subtree, directories, roots, "; ".join(reasons))
+
+
+def _v1_directory(subtree: str, mount: _Mount, own: str) -> Directory | str:
+    """This process's own cgroup in one hierarchy, if the subtree can be made in it; else why not."""
+    path = _directory_of(mount, own)
+    if path is None:
+        return f"the cgroup {own!r} of this process is not mounted"
+    try:
+        directory = Directory.open(path)
+    except OSError as error:
+        return f"{error.strerror}"
+    problem = _not_writable(directory, subtree)
+    if problem:
+        directory.close()
+        return problem
+    return directory
 
 
 def _not_writable(directory: Directory, subtree: str) -> str:
@@ -123,9 +130,9 @@ def _not_writable(directory: Directory, subtree: str) -> str:
         directory.make(subtree)
     except FileExistsError:
         if not os.access(subtree, os.W_OK | os.X_OK, dir_fd=directory.fd, effective_ids=True):
-            return f"{directory.path}/{subtree}: not writable"
+            return "not writable"
     except OSError as error:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.strerror}"
     return ""
 
 
@@ -142,10 +149,10 @@ def _detect_v2(subtree: str, mount: _Mount, own: str, reasons: list[str]) -> cgr
         return None
     problem = ""
     if not {"memory", "pids"} <= set(offered):
-        problem = f"{parent.path}: memory and pids are not among its controllers {offered}"
+        problem = f"memory and pids are not among its controllers {' '.join(offered)!r}"
     problem = problem or _not_writable(parent, subtree) or _opened_up(parent)
     if problem:
-        reasons.append(problem)
+        reasons.append(f"cgroup v2 {parent.path!r}: {problem}")
         with contextlib.suppress(OSError):
             os.rmdir(subtree, dir_fd=parent.fd)
             cgroup_v2.leave_leaf(parent)
@@ -154,7 +161,7 @@ def _detect_v2(subtree: str, mount: _Mount, own: str, reasons: list[str]) -> cgr
     tree = cgroup_v2.V2Tree(subtree, parent, mount.point)
     if {"memory", "pids"} <= tree.controllers:
         return tree
-    reasons.append(f"{parent.path}: memory and pids cannot be switched on for {subtree!r}")
+    reasons.append(f"cgroup v2 {parent.path!r}: memory and pids cannot be switched on for {subtree!r}")
     tree.close()
     return None
 
@@ -194,7 +201,7 @@ def _opened_up(parent: Directory) -> str:
         return f"{error.filename}: {error.strerror}"
     if {"memory", "pids"} <= set(enabled):
         return ""
-    return f"{parent.path}: memory and pids cannot be switched on for its children"
+    return "memory and pids cannot be switched on for its children"
 
 
 def _unescaped(field: str) -> str:
