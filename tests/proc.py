@@ -116,6 +116,18 @@ def sandboxes(spawner: int) -> tuple[tuple[Process, ...], ...]:
     return tuple(tuple(group) for group in groups.values())
 
 
+def sandboxed_programs(spawner: int) -> tuple[Process, ...]:
+    """Every living process in a sandbox below that spawner, but the inits: the stock keeps some without a program."""
+    return tuple(process for group in sandboxes(spawner) for process in group if not _is_init(process.pid))
+
+
+def _is_init(pid: int) -> bool:
+    try:
+        return status(pid)["NSpid"].split()[-1] == "1"
+    except (FileNotFoundError, ProcessLookupError, KeyError):
+        return True
+
+
 def mounts(pid: int) -> Iterator[tuple[str, str, frozenset[str], str, tuple[str, ...]]]:
     """Of each line of mountinfo: mount point, file system, flags of the mount, source, optional fields (shared:N …)."""
     for line in (PROC / str(pid) / "mountinfo").read_text(encoding="utf-8").splitlines():
