@@ -7,6 +7,7 @@ import grpc
 import grpc.aio
 
 from sandboxd.client import errors
+from sandboxd.client.address import socket_path
 
 _DOMAIN = "sandboxd.io"
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -78,6 +79,9 @@ def _no_daemon(details: str, address: str, progress: Progress) -> errors.Sandbox
             f"the daemon at {address!r} went away before the result: {details}; what ran was killed with it",
             execution_id=progress.execution_id,
         )
+    path = socket_path(address)
+    if path is not None and not path.exists():
+        details = "there is no such socket"
     return errors.Unreachable(f"no sandboxd answers at {address!r}: {details}; start one with: sandboxd serve")
 
 

@@ -1,0 +1,72 @@
+"""The command `sandboxd`: start a node, look whether it can do its work, check its configuration.
+
+Runs on the node itself and needs no running daemon. Entry point of the package.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sandboxd.config import Config
+
+app = typer.Typer(
+    name="sandboxd",
+    help="Node daemon that runs the code of AI agents: decided by policy, confined by profile, recorded by audit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(name="config", help="Look after the configuration file.", no_args_is_help=True)
+app.add_typer(config_app)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration (YAML). Without one: all defaults.")
+]
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> None:
+    """Start the daemon in the foreground. SIGTERM drains it, SIGHUP reloads profiles and policies."""
+    from sandboxd.cli.serve import become_spawner
+
+    become_spawner(_loaded(config), config)
+
+
+@app.command()
+def check(
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Tell what this node can enforce and what follows from what it cannot.
+
+    Exit code 0: every profile can be enforced. 1: something that one of them requires is missing. 2: nothing can run.
+    """
+    from sandboxd.cli.check import report
+
+    raise typer.Exit(report(_loaded(config), as_json=as_json))
+
+
+@config_app.command()
+def validate(file: Annotated[Path | None, typer.Argument(metavar="FILE")] = None) -> None:
+    """Check a configuration file; without one, the defaults. A wrong one exits 1 and names the line of each mistake."""
+    loaded = _loaded(file)
+    typer.echo(f"valid: {file or 'defaults'}: listens at unix:{loaded.socket_path}, keeps state in {loaded.state_dir}")
+
+
+def _loaded(path: Path | None) -> "Config":
+    """The configuration; if it is wrong, each mistake on a line of its own, and exit code 1."""
+    from sandboxd.config import load
+    from sandboxd.errors import ConfigInvalid
+
+    try:
+        return load(path)
+    except ConfigInvalid as error:
+        for line in error.message.splitlines():
+            typer.echo(f"sandboxd: {line}", err=True)
+        raise typer.Exit(1) from error
