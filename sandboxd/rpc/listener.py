@@ -26,6 +26,7 @@ class Listener:
     def __init__(self, path: Path, *, open_to_others: bool) -> None:
         """Take the place, or `ConfigInvalid`. `open_to_others`: uids beside our own and root may connect."""
         self.path = path
+        self._closed = False
         self.inner_path = path.parent / INNER_DIRECTORY / INNER_SOCKET
         if len(os.fsencode(self.inner_path)) > _PATH_MAX or len(os.fsencode(path)) > _PATH_MAX:
             raise ConfigInvalid(f"socket path {str(path)!r} is too long; {_PATH_MAX} bytes are the most")
@@ -45,7 +46,13 @@ class Listener:
             undo.pop_all()
 
     def close(self) -> None:
-        """Stop listening and remove the sockets. The lock file stays: removing it would let two daemons in."""
+        """Stop listening and remove the sockets. The lock file stays: removing it would let two daemons in.
+
+        Idempotent.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self.socket.close()
         for name in (self.path.name, f"{INNER_DIRECTORY}/{INNER_SOCKET}"):
             with contextlib.suppress(FileNotFoundError):

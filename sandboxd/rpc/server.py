@@ -60,6 +60,10 @@ class Server:
     def path(self) -> Path:
         return self._listener.path
 
+    @property
+    def connections(self) -> int:
+        return self._relay.connections
+
     async def drain(self) -> None:
         """Tell health checks that this node takes no more work. Refusing it is the executor's part. Idempotent."""
         await self._health.enter_graceful_shutdown()

@@ -1,6 +1,7 @@
 """A real server on a real unix socket with a fake executor behind it, and a real channel to it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -19,6 +20,12 @@ from sandboxd.rpc.v1 import node_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
 from sandboxd.runtime.base import Runtime
 from tests.fakes.executor import REPORT, FakeExecutor
 
+# What a careful client would not send must be refused by the server, so the client here is not careful.
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+)
 FACTS = NodeFacts(version="1.2.3", node="here", kernel="6.1.0", mode="rootless-single")
 CAPABILITIES = RuntimeCapabilities(Isolation.PROCESS, "rootless-single", REPORT.rows)
 
@@ -102,8 +109,8 @@ def config(tmp_path: Path) -> ServerConfig:
     return ServerConfig(socket=tmp_path / "run" / "sandboxd.sock")
 
 
-@pytest.fixture
-async def served(config: ServerConfig) -> AsyncIterator[Served]:
+@asynccontextmanager
+async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     executor = FakeExecutor()
     registry = Registry(max_ended=10, max_bytes=1 << 20, now=lambda: 1_700_000_000.25)
     server = await serve(
@@ -115,8 +122,14 @@ async def served(config: ServerConfig) -> AsyncIterator[Served]:
         policy_revision=lambda: "r1",
         facts=FACTS,
     )
-    async with grpc.aio.insecure_channel(
-        f"unix:{config.socket}", options=(("grpc.max_send_message_length", -1),)
-    ) as channel:
-        yield Served(config.socket, server, executor, registry, channel)
-    await server.stop(0)
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{config.socket}", options=OPTIONS) as channel:
+            yield Served(config.socket, server, executor, registry, channel)
+    finally:
+        await server.stop(0)
+
+
+@pytest.fixture
+async def served(config: ServerConfig) -> AsyncIterator[Served]:
+    async with serving(config) as whole:
+        yield whole
