@@ -95,6 +95,7 @@ class ExecutionEnded(Event):
     stderr_bytes: int
     limits_hit: tuple[str, ...]
     violations: tuple[str, ...]
+    detail: str = ""  # daemon_restarted: its daemon died, so nobody saw it end and its numbers are -1
 
 
 @dataclass(frozen=True, slots=True)

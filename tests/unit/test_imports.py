@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
 NOUNS = frozenset({"model", "event", "errors", "plugin"})
 SIDES = frozenset({"profile", "policy", "runtime", "sink", "audit", "host"})
-STEPS = frozenset({"gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "span"})
+STEPS = frozenset({"gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "span", "recovery"})
 
 # What each top-level name of sandboxd may import of sandboxd, besides itself and the nouns.
 ALLOWED: dict[str, frozenset[str]] = {
@@ -22,8 +22,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(STEPS, SIDES | STEPS),
     "execution": SIDES | STEPS,
     "config": frozenset(),
+    "logs": frozenset(),
     "rpc": SIDES | STEPS | {"execution"},
-    "daemon": SIDES | STEPS | {"execution", "config", "rpc"},
+    "daemon": SIDES | STEPS | {"execution", "config", "logs", "rpc"},
     "spawner": frozenset(),
     "client": frozenset(),
     "cli": SIDES | {"client", "config"},

@@ -1,0 +1,273 @@
+"""The composition root: `python -m sandboxd.daemon`, started by the spawner under a uid of its own.
+
+Makes every part, has each prove itself, and only then opens the socket; swaps profiles and policy as one on reload;
+drains on SIGTERM. Never decides and never confines anything itself.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandboxd import __version__, config, logs, plugin, recovery
+from sandboxd.admission import Admission
+from sandboxd.audit.cursor import Feed
+from sandboxd.audit.recorder import Recorder
+from sandboxd.config import Config
+from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
+from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
+from sandboxd.execution import Executor
+from sandboxd.gate import Gate
+from sandboxd.lifecycle import Registry
+from sandboxd.model import EndReason, Isolation
+from sandboxd.policy.base import PolicyEngine
+from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.rpc.node import NodeFacts
+from sandboxd.rpc.server import Server, ServerConfig, serve
+from sandboxd.runtime.process import ProcessRuntime
+from sandboxd.sink.base import Sink, SinkUnavailable
+
+EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
+STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and sinks
+LAST_RECORDS_SECONDS = 0.1
+NODE_EVENT = ("", "", "", "", "", "")  # an event that concerns no execution
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """Everything that lives as long as the daemon. `run` returns its exit code."""
+
+    def __init__(self, settings: Config, runtime: ProcessRuntime) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._node = os.uname().nodename
+        self._profiles = ProfileSet({})
+        self._stop: asyncio.Future[tuple[int, str, float]] = asyncio.get_running_loop().create_future()
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sinks: list[Sink] = []
+        limits = settings.limits
+        self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
+        self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
+
+    async def run(self) -> int:
+        """Start, serve, and end in order."""
+        self._watch()
+        self._recorder = self._open_journal()
+        try:
+            self._profiles = await self._load_profiles()
+            self._gate = Gate(self._load_policy(), node=self._node)
+            try:
+                return await self._serve()
+            finally:
+                await self._gate.engine.close()
+        finally:
+            await self._recorder.close()
+
+    async def _serve(self) -> int:
+        await self._recover()
+        await self._prove_sinks()
+        feeds = [asyncio.create_task(self._feed(sink).run()) for sink in self._sinks]
+        server = None
+        code, reason = EX_SOFTWARE, "start_failed"
+        try:
+            server = await self._open_socket()
+            self._runtime.ready(f"serving {server.path}")
+            log.info("serving", extra={"socket": str(server.path), "profiles": self._profiles.names()})
+            code, reason, grace_seconds = await self._stop
+            await self._drain(server, grace_seconds)
+        finally:
+            if server is not None:
+                await server.stop(STOP_SECONDS)
+            await self._record_stop(reason)
+            await _end(feeds)
+        return code
+
+    # --- start
+
+    def _watch(self) -> None:
+        """What ends the daemon, and what has it reload."""
+        runtime, grace = self._runtime, self._settings.drain_grace_seconds
+        runtime.on_drain(lambda drain: self._end(0, "drain", drain.grace_seconds))
+        runtime.on_lost(lambda: self._end(EX_SOFTWARE, "spawner_lost", 0.0))
+        runtime.on_reloaded(lambda reloaded: self._spawn_reload(reloaded.templates))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, 0, signal.Signals(number).name, grace)
+
+    def _end(self, code: int, reason: str, grace_seconds: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result((code, reason, grace_seconds))
+
+    def _open_journal(self) -> Recorder:
+        state = Path(self._settings.state_dir)
+        self._left_open = recovery.open_executions(state / "journal")
+        audit = self._settings.audit
+        boot_id = secrets.token_hex(16)
+        return Recorder.open(state, self._node, boot_id, audit.durability, segment_bytes=audit.segment_bytes)
+
+    async def _recover(self) -> None:
+        """What an earlier daemon supervised cannot be continued: end it, and close its record."""
+        adopted = self._runtime.adopted
+        await asyncio.gather(*(sandbox.destroy() for sandbox in adopted))
+        for execution in self._left_open:
+            await self._recorder.record(recovery.closing_event(execution))
+        known = {sandbox.sandbox_id for sandbox in adopted} | {execution.sandbox_id for execution in self._left_open}
+        if known:
+            log.warning("ended what an earlier daemon left", extra={"sandboxes": len(known)})
+        mode = self._runtime.hello.mode
+        await self._recorder.record(DaemonStarted(*NODE_EVENT, __version__, mode, len(known), self._profiles.names()))
+
+    async def _prove_sinks(self) -> None:
+        for settings in self._settings.sinks:
+            sink: Sink = plugin.implementation("sink", settings.type).create()
+            self._sinks.append(sink)
+            if settings.required:
+                try:
+                    await sink.send(())
+                except (OSError, SinkUnavailable) as error:
+                    raise ConfigInvalid(f"required sink {settings.type!r} does not accept: {error}") from error
+
+    def _feed(self, sink: Sink) -> Feed:
+        return Feed(self._recorder, sink, Path(self._settings.state_dir) / "cursors")
+
+    async def _open_socket(self) -> Server:
+        hello = self._runtime.hello
+        runtimes = {Isolation.PROCESS: self._runtime}
+        self._executor = Executor(
+            lambda: self._profiles,
+            self._gate,
+            runtimes,
+            self._recorder,
+            self._admission,
+            self._registry,
+            asyncio.get_running_loop(),
+        )
+        return await serve(
+            ServerConfig(self._settings.socket_path, self._settings.allowed_uids),
+            executor=self._executor,
+            registry=self._registry,
+            profiles=lambda: self._profiles,
+            runtimes=runtimes,
+            policy_revision=lambda: self._gate.engine.revision,
+            facts=NodeFacts(__version__, self._node, hello.kernel, hello.mode),
+        )
+
+    # --- profiles and policy
+
+    async def _load_profiles(self, templates: tuple[tuple[str, str], ...] | None = None) -> ProfileSet:
+        """The profiles on disk, once the spawner has compiled the very same ones."""
+        protected = (self._settings.state_dir, str(self._settings.socket_path.parent))
+        paths = self._settings.profile_paths
+        loaded = load_profiles(paths, protected=protected)
+        if _digests(loaded) != dict(self._runtime.hello.templates if templates is None else templates):
+            # They changed after the spawner read them.
+            templates = await self._runtime.reload()
+            loaded = load_profiles(paths, protected=protected)
+            if _digests(loaded) != dict(templates):
+                raise ConfigInvalid("profiles change while they are being read; reload once they are written")
+        return loaded
+
+    def _load_policy(self) -> PolicyEngine:
+        """Blocks until the policy has answered its samples. Not in a thread: its worker dies with the thread it is of."""
+        policy = self._settings.policy
+        engine: PolicyEngine = plugin.implementation("policy", policy.engine).create(
+            self._settings.policy_paths, policy.deadline_seconds
+        )
+        return engine
+
+    def _spawn_reload(self, templates: tuple[tuple[str, str], ...]) -> None:
+        task = asyncio.create_task(self._reload(templates))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self, templates: tuple[tuple[str, str], ...]) -> None:
+        """Both or neither: what is wrong with one leaves the other as it was, too."""
+        async with self._reloading:
+            try:
+                profiles = await self._load_profiles(templates)
+                engine = self._load_policy()
+            except (SandboxdError, OSError) as error:
+                log.error("reload failed, everything stays as it was", extra={"error": str(error)})
+                await self._record_reload(self._profiles, str(error), ok=False)
+                return
+            self._profiles, former = profiles, self._gate.replace(engine)
+            log.info("reloaded", extra={"profiles": profiles.names(), "policy_revision": engine.revision})
+            await self._record_reload(profiles, "", ok=True)
+            await former.close()
+
+    async def _record_reload(self, profiles: ProfileSet, message: str, *, ok: bool) -> None:
+        try:
+            await self._recorder.record(ConfigReloaded(*NODE_EVENT, profiles.names(), ok, message))
+        except AuditUnavailable as error:
+            log.error("reload is not on record", extra={"error": str(error)})
+
+    # --- end
+
+    async def _drain(self, server: Server, grace_seconds: float) -> None:
+        """Refuse new work, let what runs end by itself for that long, then end it."""
+        log.info("draining", extra={"grace_seconds": grace_seconds, "executions": self._registry.living})
+        self._admission.drain()
+        await server.drain()
+        for seconds in (grace_seconds, STOP_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._executor.settled()
+            self._registry.end_all(EndReason.NODE_SHUTDOWN)
+
+    async def _record_stop(self, reason: str) -> None:
+        try:
+            await self._recorder.record(DaemonStopped(*NODE_EVENT, reason))
+        except AuditUnavailable as error:
+            log.error("stop is not on record", extra={"error": str(error)})
+
+
+async def _end(feeds: Sequence[asyncio.Task[None]]) -> None:
+    """Give sinks a moment for the last records; what they do not take is sent after the next start."""
+    if not feeds:
+        return
+    await asyncio.sleep(LAST_RECORDS_SECONDS)
+    for feed in feeds:
+        feed.cancel()
+    await asyncio.wait(feeds, timeout=STOP_SECONDS)
+
+
+def _digests(profiles: ProfileSet) -> dict[str, str]:
+    return {profile.name: profile.digest for profile in profiles}
+
+
+async def _main(config_path: Path | None, sock: socket.socket) -> int:
+    runtime = await ProcessRuntime.connect(sock)
+    settings = config.load(config_path, as_root=runtime.hello.mode == "root")
+    logs.set_up(settings.log.level, settings.log.format)
+    return await Daemon(settings, runtime).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after a drain, 78 if the configuration, a profile or a policy is wrong, else 70."""
+    parser = argparse.ArgumentParser(prog="sandboxd.daemon", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--spawner-fd", type=int, required=True)
+    options = parser.parse_args(arguments)
+    logs.set_up("info", "json")
+    try:
+        return asyncio.run(_main(options.config, socket.socket(fileno=options.spawner_fd)))
+    except (ConfigInvalid, ProfileInvalid, PolicyInvalid) as error:
+        log.error("cannot start", extra={"reason": error.reason, "error": error.message})
+        return EX_CONFIG
+    except (SandboxdError, OSError) as error:
+        log.error("stopped", extra={"error": str(error)})
+        return EX_SOFTWARE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
