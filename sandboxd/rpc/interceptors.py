@@ -76,30 +76,26 @@ class Interceptors:
         return Caller(tenant=LOCAL_TENANT, subject=f"uid:{peer.uid}", roles=(), method=method)
 
     def unary(self, method: str, spec: Unary[Request]) -> Handler:
-        async def behaviour(data: bytes, context: Context) -> bytes:
+        async def behaviour(box: list[bytes], context: Context) -> bytes:
             try:
-                request, call = self.begin(method, spec.request, data, context)
-                return (await spec.answer(request, call)).SerializeToString()
+                return (await spec.answer(*self.begin(method, spec.request, box.pop(), context))).SerializeToString()
             except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
-                failure = error
-            return await tell(method, failure, context)
+                await tell(method, error, context)
 
-        return grpc.unary_unary_rpc_method_handler(behaviour)
+        return grpc.unary_unary_rpc_method_handler(behaviour, _boxed)
 
     def streaming(self, method: str, spec: Streaming[Request]) -> Handler:
-        async def behaviour(data: bytes, context: Context) -> None:
+        async def behaviour(box: list[bytes], context: Context) -> None:
             try:
-                request, call = self.begin(method, spec.request, data, context)
-                async with aclosing(spec.answers(request, call)) as answers:
+                answers = spec.answers(*self.begin(method, spec.request, box.pop(), context))
+                async with aclosing(answers):
                     async for answer in answers:
                         # Returns when the transport took it: a slow reader stops the generator here.
                         await context.write(answer.SerializeToString())
-                return
             except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
-                failure = error
-            await tell(method, failure, context)
+                await tell(method, error, context)
 
-        return grpc.unary_stream_rpc_method_handler(behaviour)
+        return grpc.unary_stream_rpc_method_handler(behaviour, _boxed)
 
     def guarded(self, method: str, handler: Handler) -> Handler:
         """A method of a library's service: the same callers, its own messages."""
@@ -143,6 +139,11 @@ class Interceptors:
         return grpc.unary_unary_rpc_method_handler(
             unary_unary, handler.request_deserializer, handler.response_serializer
         )
+
+
+def _boxed(data: bytes) -> list[bytes]:
+    """gRPC holds what it hands out until the call ends; out of a box the bytes can be taken and let go before."""
+    return [data]
 
 
 def parse(request: type[Request], data: bytes) -> Request:
