@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -135,7 +136,13 @@ def test_a01_500_silent_connections_do_not_stop_the_others(daemon: RunningDaemon
             sock.close()
 
 
-HEAD = "apiVersion: sandboxd.io/v1\nkind: SandboxProfile\nmetadata: {name: evil}\nspec:\n  extends: default\n  description: tried\n"
+HEAD = """apiVersion: sandboxd.io/v1
+kind: SandboxProfile
+metadata: {name: evil}
+spec:
+  extends: default
+  description: tried
+"""
 WHY = "why: 'a reason that is long enough'"
 PROFILES = {
     "bind-root": f"  root: {{binds: [{{source: /, {WHY}}}]}}\n",
@@ -163,15 +170,13 @@ PROFILES = {
     "writable-bind": f"  root: {{binds: [{{source: /usr/share, writable: true, {WHY}}}]}}\n",
     "negative-limit": "  limits: {memory_bytes: -1}\n",
     "infinite-limit": "  limits: {wall_seconds: .inf}\n",
-    "loader-environment": "  env: {allow: ['LD_*']}\n  extends: nothing\n",
-    "self-extends": "",
     "duplicate-key": "  network: none\n  network: loopback\n",
 }
 WHOLE = {
     "self-extends": HEAD.replace("extends: default", "extends: evil"),
     "bad-name": HEAD.replace("name: evil", "name: ../../etc"),
     "anchors-bomb": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)),
+    + "".join(f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghij")),
     "python-tag": HEAD + "  network: !!python/object/apply:os.system ['touch /tmp/sandboxd-owned']\n",
     "deep": "[" * 100_000,
     "binary": "\x00\x01\x02",
