@@ -34,7 +34,7 @@ def test_known_but_not_allowed_calls_answer_eperm(name: str) -> None:
     assert answer(default(), name) == EPERM
 
 
-@pytest.mark.parametrize("number", [335, 400, 423, 600, 1023, 0x3FFFFFFF, 1 << 31, 0xFFFFFFFF])
+@pytest.mark.parametrize("number", [335, 400, 423, 451, 452, 467, 600, 1023, 0x3FFFFFFF, 1 << 31, 0xFFFFFFFF])
 def test_unknown_numbers_answer_enosys(number: int) -> None:
     assert answer(default(), number) == ENOSYS
 
@@ -178,4 +178,5 @@ def test_a_truncated_filter_is_refused() -> None:
 def test_names_of_other_architectures_are_known() -> None:
     assert seccomp.is_syscall("open")
     assert not seccomp.is_syscall("opne")
+    assert not seccomp.is_syscall("fchmodat2")
     assert "open" not in seccomp.known_numbers("aarch64").values()
