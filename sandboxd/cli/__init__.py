@@ -3,7 +3,6 @@
 Nothing here decides anything. What costs start-up time is imported by the command that needs it.
 """
 
-from sandboxd.cli.control import main as sandboxctl_main
-from sandboxd.cli.node import main as sandboxd_main
+from sandboxd.cli.entry import sandboxctl_main, sandboxd_main
 
 __all__ = ["sandboxctl_main", "sandboxd_main"]

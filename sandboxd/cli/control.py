@@ -1,12 +1,11 @@
 """The command `sandboxctl`: run programs on a node and look after what runs there, through the public client alone.
 
-Each command imports what it needs when it is called, since `run` should start as fast as the program it stands for.
+Each command imports what it needs when it is called. `run` stands here for the list of commands only: its own command
+line is `run_options`, which `entry` calls first.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,87 +32,13 @@ Address = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="Execution id, as `ps` shows it.")]
 
-RUN_HELP = """Run a program in a fresh sandbox, as if it ran here.
 
-Standard input is sent along, whole, unless it is a terminal; take it from /dev/null where it must not be read.
-With --code the one argument is source text for an interpreter of the profile; `-` reads the source from standard input,
-and the program's own input is then empty.
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def run(context: typer.Context) -> None:
+    """Run a program in a fresh sandbox, as if it ran here; see `sandboxctl run --help`."""
+    from sandboxd.cli.entry import run_main
 
-"""
-
-
-def main() -> None:
-    # grpc's own log would stand between the lines of the program
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    app()
-
-
-def _run_help() -> str:
-    from sandboxd.cli.ending import EXIT_CODES_HELP
-
-    return RUN_HELP + EXIT_CODES_HELP
-
-
-@app.command(help=_run_help(), context_settings={"allow_interspersed_args": False})
-def run(
-    argv: Annotated[list[str], typer.Argument(metavar="ARGV...", help="The program and its arguments.")],
-    profile: Annotated[str, typer.Option("--profile", "-p", metavar="NAME")] = "",
-    isolation: Annotated[str, typer.Option(metavar="process|gvisor|kata", help="At least this runtime.")] = "",
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Tighter than the profile: memory=64MiB, wall=10s, cpus=0.5, pids=16."),
-    ] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="KEY=VALUE")] = None,
-    file: Annotated[
-        list[str] | None, typer.Option(metavar="HOST:PATH", help="Copy a file of this machine into the workspace.")
-    ] = None,
-    collect: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Files of the workspace to bring back afterwards.")
-    ] = None,
-    output_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where collected files are written.")] = None,
-    cwd: Annotated[str, typer.Option(metavar="DIR", help="Working directory inside the sandbox.")] = "",
-    network: Annotated[str, typer.Option(metavar="none|loopback")] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="For policy and audit.")] = None,
-    code: Annotated[str, typer.Option(metavar="LANGUAGE", help="ARGV is source text in this language.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end instead.")] = False,
-    explain: Annotated[bool, typer.Option(help="Say afterwards on stderr what enforced what.")] = False,
-    address: Address = None,
-) -> None:
-    from sandboxd.cli import ending, streams, values
-
-    try:
-        with streams.interruptible():
-            from sandboxd.cli.run import RunCommand, say
-            from sandboxd.cli.run import run as run_command
-            from sandboxd.client.model import Code, Options
-
-            try:
-                if collect and output_dir is None and not as_json:
-                    raise values.Mistake("--collect brings files back; say where with --output-dir DIR, or use --json")
-                if code and len(argv) != 1:
-                    raise values.Mistake(f"--code takes one argument, the source, got {len(argv)}; quote it, or use -")
-                from_stdin = bool(code) and argv == ["-"]
-                source = streams.read_source() if from_stdin else argv[0]
-                options = Options(
-                    profile=profile,
-                    isolation=isolation,
-                    limits=values.limits(limit or ()),
-                    env=values.environment(env or ()),
-                    labels=values.labels(label or ()),
-                    files=values.input_files(file or ()),
-                    collect=collect or (),
-                    cwd=cwd,
-                    network=network,
-                    stdin=b"" if from_stdin else streams.read_stdin(),
-                )
-                program = Code(source, code) if code else argv
-                status = run_command(RunCommand(address, program, options, output_dir, as_json, explain))
-            except values.Mistake as mistake:
-                say(str(mistake))
-                status = ending.FAILED
-    except streams.Interrupted as interrupted:
-        status = 128 + interrupted.signum
-    raise typer.Exit(status)
+    raise typer.Exit(run_main(context.args))
 
 
 @app.command()
@@ -188,8 +113,8 @@ def profile_show(
 def _client(address: str | None) -> "Iterator[Client]":
     """A client; whatever fails within is said in one line, and exits 125."""
     from sandboxd.cli.ending import FAILED
+    from sandboxd.cli.mistake import Mistake
     from sandboxd.cli.run import say
-    from sandboxd.cli.values import Mistake
     from sandboxd.client.errors import SandboxdError
     from sandboxd.client.sync import Client
 

@@ -1,6 +1,6 @@
 """The command `sandboxd`: start a node, look whether it can do its work, check its configuration.
 
-Runs on the node itself and needs no running daemon. Entry point of the package.
+Runs on the node itself and needs no running daemon. Called by `entry`.
 """
 
 from pathlib import Path
@@ -24,10 +24,6 @@ app.add_typer(config_app)
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration (YAML). Without one: all defaults.")
 ]
-
-
-def main() -> None:
-    app()
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 
-from sandboxd.cli.values import Mistake
+from sandboxd.cli.mistake import Mistake
 from sandboxd.client.model import OutputFile
 
 

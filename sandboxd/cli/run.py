@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxd.cli import ending, outputs, streams
-from sandboxd.cli.values import Mistake
+from sandboxd.cli.mistake import Mistake
 from sandboxd.client.errors import SandboxdError
 from sandboxd.client.model import Accepted, Chunk, Options, Result, Stream
 from sandboxd.client.request import Program

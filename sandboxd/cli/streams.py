@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sandboxd.cli.values import Mistake
+from sandboxd.cli.mistake import Mistake
 
 # A request is one message of 16 MiB at most; this leaves room for the rest of it.
 MAX_STDIN_BYTES = 15 * 1024 * 1024

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sandboxd.cli.mistake import Mistake
 from sandboxd.client.model import InputFile
 from sandboxd.client.request import LIMIT_NAMES
 
@@ -27,10 +28,6 @@ _SIZES: Mapping[str, int] = {
 _TIMES: Mapping[str, float] = {"": 1, "MS": 0.001, "S": 1, "M": 60, "H": 3600}
 _COUNTS: Mapping[str, int] = {"": 1}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
-
-
-class Mistake(Exception):
-    """A value on the command line that cannot be used."""
 
 
 def limits(pairs: Iterable[str]) -> dict[str, float]:

@@ -1,0 +1,49 @@
+"""Entry points of both commands. `sandboxctl run` takes a path of its own, past typer, to start fast.
+
+Imports nothing by itself but the standard library.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def sandboxd_main() -> None:
+    from sandboxd.cli.node import app
+
+    app()
+
+
+def sandboxctl_main() -> None:
+    # grpc's own log would stand between the lines of the program
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if sys.argv[1:2] == ["run"]:
+        sys.exit(run_main(sys.argv[2:]))
+    from sandboxd.cli.control import app
+
+    app()
+
+
+def run_main(arguments: Sequence[str]) -> int:
+    """`sandboxctl run`, whole; gives the exit code. Signals count from here on, while the rest is still imported."""
+    from sandboxd.cli import streams
+
+    try:
+        with streams.interruptible():
+            return _run(arguments)
+    except streams.Interrupted as interrupted:
+        return 128 + interrupted.signum
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from sandboxd.cli import ending
+    from sandboxd.cli.mistake import Mistake
+    from sandboxd.cli.run import run, say
+    from sandboxd.cli.run_options import parse
+    from sandboxd.client.errors import SandboxdError
+
+    try:
+        return run(parse(arguments))
+    except (Mistake, SandboxdError) as error:
+        say(str(error))
+        return ending.FAILED
