@@ -1,7 +1,7 @@
-"""The birth of a blank init: everything of a sandbox that no profile changes, done before anybody asks.
+"""The birth of a blank init: everything of a sandbox but a profile's filter and limits, done before anybody asks.
 
-The child's half runs in the new process and never returns; the parent's half attaches, maps and verifies it from
-outside. Called by `stock`. The order of steps is the point: each says why it stands there.
+The child's half runs in the new process and never returns; the parent's half maps and verifies it from outside. Called
+by `stock`. The order of steps is the point: each says why it stands there.
 """
 
 import errno
@@ -16,7 +16,8 @@ from typing import NoReturn
 from sandboxd.spawner import init, mounts, payload, sys
 from sandboxd.spawner.cgroup import Cgroup
 from sandboxd.spawner.ids import IdBlock
-from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.plans import Shape
+from sandboxd.spawner.seccomp import Filter
 
 _FIRST = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWNET
 _SECOND = sys.CLONE_NEWUSER | sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
@@ -24,7 +25,7 @@ _LAST_CAPABILITY = 40
 _OOM_SCORE_ADJ = 500  # the kernel shall rather take a payload than the node's own services
 _SOCKET_FD = 3
 
-ATTACHED, ASK_MAP, MAPPED, READY, FAILED = b"a", b"u", b"m", b"r", b"f"
+ASK_MAP, MAPPED, READY, FAILED = b"u", b"m", b"r", b"f"
 
 
 class BirthFailed(Exception):
@@ -40,6 +41,8 @@ class Blank:
     sock: socket.socket
     ids: IdBlock
     cgroup: Cgroup
+    shape: Shape
+    counters: tuple[tuple[str, int], ...] = ()
     ready: bool = False
 
     def advance(self) -> None:
@@ -51,24 +54,21 @@ class Blank:
             self.sock.send(MAPPED)
         elif message == READY:
             verify(self)
+            self.counters = self.cgroup.counters()
             self.ready = True
         else:
             raise BirthFailed(message[1:].decode(errors="replace") or "the child died")
 
 
-def begin(ids: IdBlock, cgroup: Cgroup, prepared: Mapping[str, Prepared]) -> Blank:
-    """Clone it and attach its cgroup; the rest happens through `Blank.advance` as its socket becomes readable."""
+def begin(ids: IdBlock, cgroup: Cgroup, shape: Shape, filters: Mapping[str, Filter]) -> Blank:
+    """Clone it; the rest happens through `Blank.advance` as its socket becomes readable."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    gc.collect()
     pid, pidfd = sys.clone3(_FIRST, cgroup.directory_fd)
     if pid == 0:
-        _child(theirs, ids, prepared)
+        _child(theirs, ids, cgroup, shape, filters)
     theirs.close()
     ours.setblocking(False)
-    if cgroup.directory_fd is None:
-        cgroup.attach(pid)
-    ours.send(ATTACHED)
-    return Blank(pid, pidfd, ours, ids, cgroup)
+    return Blank(pid, pidfd, ours, ids, cgroup, shape)
 
 
 def verify(blank: Blank) -> None:
@@ -79,16 +79,19 @@ def verify(blank: Blank) -> None:
         raise BirthFailed(f"its host uid is {status['Uid'].split()}, not {expected}")
     for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines():
         fields = line.split()
-        if fields[4] == "/proc.full/sys" and "ro" not in fields[5].split(","):
+        if fields[4] == "/proc/sys" and "ro" not in fields[5].split(","):
             raise BirthFailed("its /proc/sys is writable")
 
 
-def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) -> NoReturn:
+def _child(sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, filters: Mapping[str, Filter]) -> NoReturn:
     step = "start"
     try:
         sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
         init.forget_the_spawner()
         gc.freeze()
+        step = "cgroup"  # by itself, and before the cgroup namespace, whose root is where it is at its making
+        if cgroup.directory_fd is None:
+            cgroup.attach(0)
         step = "descriptors"  # nothing of the spawner's, above all no other sandbox's
         sock = _keep_only(sock)
         # While rootless, a parent with another user namespace's capabilities may write the maps of dumpable ones only.
@@ -99,9 +102,6 @@ def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) 
         _forbid_executable_memfds()
         step = "proc"
         mounts.mount_private_proc()
-        step = "attach"  # before the cgroup namespace, whose root is where we are at its making
-        if sock.recv(1) != ATTACHED:
-            os._exit(1)
         step = "unshare"
         sys.unshare(_SECOND)
         sock.send(ASK_MAP)
@@ -121,11 +121,12 @@ def _child(sock: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared]) 
             sys.prctl(sys.PR_CAPBSET_DROP, capability)
         step = "setrlimit"
         payload.limit_for_good()
+        step = "view"
+        cage = init.furnish(shape, filters, single_id=ids.single)
         step = "arm"
-        filters = {digest: p.filter for digest, p in prepared.items()}
-        armed = payload.arm(0, filters, single_id=ids.single)
+        armed = cage.arm(0)
         sock.send(READY)
-        init.run(sock, ids, prepared, armed)
+        init.run(sock, cage, armed)
     except (OSError, KeyError) as error:
         sock.send(FAILED + f"{step}: {error}".encode()[:1024])
     os._exit(1)

@@ -28,7 +28,7 @@ class Cgroup(Protocol):
     directory_fd: int | None  # for CLONE_INTO_CGROUP where the kernel has it (v2); the cgroup keeps it
 
     def attach(self, pid: int) -> None:
-        """Move a process with one thread into it."""
+        """Move a process with one thread into it; 0 is the caller itself, for which v1 takes no global lock."""
 
     def limit(self, limits: CgroupLimits) -> tuple[str, ...]:
         """Names of those that now hold (memory, swap, pids, cpus, io); what is set already is not written again."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sandboxd.spawner import files, landlock, mounts, payload, wire
-from sandboxd.spawner.ids import PAYLOAD_UID, IdBlock
-from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.ids import PAYLOAD_UID
+from sandboxd.spawner.plans import Shape
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.sys import sethostname
 from sandboxd.spawner.watch import LimitWatch
@@ -42,8 +42,33 @@ def forget_the_spawner() -> None:
     gc.disable()  # a collector run would copy pages that are shared with the spawner
 
 
-def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared], armed: payload.Armed) -> NoReturn:
-    """Wait to be assigned, build the sandbox, serve until killed."""
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """What every execution of this sandbox is put into; the template's filter joins with Assign."""
+
+    shape: Shape
+    filters: Mapping[str, Filter]
+    ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
+    single_id: bool
+
+    def uid(self, slot: int) -> int:
+        return PAYLOAD_UID + (0 if self.single_id else slot)
+
+    def arm(self, slot: int) -> payload.Armed:
+        return payload.arm(slot, self.filters, self.ruleset_fd, single_id=self.single_id)
+
+
+def furnish(shape: Shape, filters: Mapping[str, Filter], *, single_id: bool) -> Cage:
+    """Everything of the shape, in the new namespaces: the view becomes this process's root."""
+    mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, executable_workspace=shape.workspace_executable)
+    sethostname(shape.hostname)
+    abi = landlock.abi()
+    ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
+    return Cage(shape, filters, ruleset_fd, single_id)
+
+
+def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
+    """Wait to be assigned, add what the launch says, serve until killed."""
     received = wire.receive(spawner)
     if received is None:
         os._exit(0)
@@ -52,49 +77,23 @@ def run(spawner: socket.socket, ids: IdBlock, prepared: Mapping[str, Prepared], 
         raise OSError(errno.EPROTO, "expected Assign")
     control = socket.socket(fileno=control_fd)
     try:
-        ruleset_fd = _complete(assign, prepared[assign.template])
+        mounts.give_room(
+            (assign.workspace_bytes, assign.workspace_inodes),
+            (assign.tmp_bytes, assign.tmp_inodes),
+            executable_workspace=cage.shape.workspace_executable,
+        )
     except OSError as error:
         wire.send(control, wire.Answer(0, error.errno or errno.EIO, str(error), ()))
         raise
     spawner.close()
     wire.send(control, wire.Answer(0, 0, "", ()))
-    filters = {digest: p.filter for digest, p in prepared.items()}
-    _Init(control, _Cage(assign.template, filters, ruleset_fd, ids.single), armed).serve()
-
-
-def _complete(assign: wire.Assign, prepared: Prepared) -> int | None:
-    """Everything that the profile adds; the Landlock ruleset's descriptor, if this kernel has Landlock."""
-    template = prepared.template
-    mounts.enter_view(
-        prepared.view,
-        template.proc,
-        template.workspace_executable,
-        (PAYLOAD_UID, PAYLOAD_UID),
-        (assign.workspace_bytes, assign.workspace_inodes),
-        (assign.tmp_bytes, assign.tmp_inodes),
-    )
-    sethostname(template.hostname)
-    if not prepared.landlock_abi:
-        return None
-    return landlock.build(prepared.landlock_abi, template.landlock, template.landlock_scopes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cage:
-    """What every execution of this sandbox is put into."""
-
-    template: str
-    filters: Mapping[str, Filter]
-    ruleset_fd: int | None
-    single_id: bool
-
-    def uid(self, slot: int) -> int:
-        return PAYLOAD_UID + (0 if self.single_id else slot)
+    _Init(control, assign.template, cage, armed).serve()
 
 
 class _Init:
-    def __init__(self, control: socket.socket, cage: _Cage, armed: payload.Armed) -> None:
+    def __init__(self, control: socket.socket, template: str, cage: Cage, armed: payload.Armed) -> None:
         self._control = control
+        self._template = template
         self._cage = cage
         self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
@@ -149,10 +148,10 @@ class _Init:
             raise wire.ProtocolError("Execute needs three descriptors")
         child = self._armed
         if child is None or child.slot != plan.slot:
-            child = payload.arm(plan.slot, self._cage.filters, single_id=self._cage.single_id)
+            child = self._cage.arm(plan.slot)
         else:
             self._armed = None
-        payload.release(child, plan, self._cage.template, self._cage.ruleset_fd, fds)
+        payload.release(child, plan, self._template, fds)
         self._poll.register(child.sock, select.POLLIN)
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)

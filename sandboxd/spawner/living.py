@@ -24,18 +24,15 @@ def remove(cgroup: Cgroup) -> None:
 class Living:
     """Keeps the daemon's descriptors too, so that a daemon which is started anew gets them again."""
 
-    def __init__(
-        self, sandbox_id: str, blank: Blank, control: socket.socket, counters: tuple[tuple[str, int], ...]
-    ) -> None:
+    def __init__(self, sandbox_id: str, blank: Blank, control: socket.socket) -> None:
         self.sandbox_id = sandbox_id
         self.blank = blank
         self._control = control
-        self._counters = counters
 
     def descriptors(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and descriptors for Launched and Adopt; sending copies them."""
-        names = ("pidfd", "init", *(name for name, _ in self._counters))
-        return names, (self.blank.pidfd, self._control.fileno(), *(fd for _, fd in self._counters))
+        names = ("pidfd", "init", *(name for name, _ in self.blank.counters))
+        return names, (self.blank.pidfd, self._control.fileno(), *(fd for _, fd in self.blank.counters))
 
     def kill(self) -> None:
         """PID 1 of the pid namespace: the kernel takes all others with it."""
@@ -51,6 +48,6 @@ class Living:
         remove(self.blank.cgroup)
         self._control.close()
         self.blank.sock.close()
-        close_all([fd for _, fd in self._counters])
+        close_all([fd for _, fd in self.blank.counters])
         os.close(self.blank.pidfd)
         return status, usage

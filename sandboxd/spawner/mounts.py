@@ -25,6 +25,7 @@ _EMPTY = "/empty"
 _MOUNT_POINTS = ("proc", "dev", TMP[1:], WORKSPACE[1:])
 # Small files are copied when the view is built: each mount less is time less per sandbox. A reload takes them anew.
 _MAX_COPY_BYTES = 1 << 20
+_NO_ROOM = "size=4k,nr_inodes=2"  # never 0: that would mean unlimited
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEV_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -164,32 +165,36 @@ def mount_private_proc() -> str:
     return ""
 
 
-def enter_view(
-    view: str,
-    proc: str,
-    executable_workspace: bool,
-    owner: tuple[int, int],
-    workspace: tuple[int, int],
-    tmp: tuple[int, int],
-) -> None:
-    """Make this process's root that view with its own proc, dev and bounded writable mounts, and nothing else.
+def enter_view(view: str, proc: str, owner: int, *, executable_workspace: bool) -> None:
+    """Make this process's root that view with its own proc, dev and writable mounts, and nothing else.
 
-    `owner` is (uid, gid) of the workspace; `workspace` and `tmp` are (bytes, inodes).
+    The writable ones have next to no room until `give_room`. `owner` is the uid and gid of the workspace.
     """
     sys.mount(view, _NEW_ROOT, "", sys.MS_BIND | sys.MS_REC)
     sys.mount(_DEV, f"{_NEW_ROOT}/dev", "", sys.MS_BIND | sys.MS_REC)
     sys.mount(_PTS, f"{_NEW_ROOT}/dev/pts", "", sys.MS_BIND)
     sys.mount(_PROC_FULL if proc == "full" else _PROC_SUBSET, f"{_NEW_ROOT}/proc", "", sys.MS_BIND | sys.MS_REC)
-    sticky = f"size={tmp[0]},nr_inodes={tmp[1]},mode=1777"
-    sys.mount("tmp", _NEW_ROOT + TMP, "tmpfs", _HARD, sticky)
-    sys.mount("shm", _NEW_ROOT + SHM, "tmpfs", _HARD, sticky)
-    flags = sys.MS_NOSUID | sys.MS_NODEV if executable_workspace else _HARD
-    data = f"size={workspace[0]},nr_inodes={workspace[1]},mode=0755,uid={owner[0]},gid={owner[1]}"
+    for place in (TMP, SHM):
+        sys.mount(place[1:], _NEW_ROOT + place, "tmpfs", _HARD, f"{_NO_ROOM},mode=1777")
+    flags = _workspace_flags(executable_workspace)
+    data = f"{_NO_ROOM},mode=0755,uid={owner},gid={owner}"
     sys.mount("workspace", _NEW_ROOT + WORKSPACE, "tmpfs", flags, data)
     os.chdir(_NEW_ROOT)
     sys.pivot_root(".", ".")
     sys.umount2(".", sys.MNT_DETACH)
     os.chdir("/")
+
+
+def give_room(workspace: tuple[int, int], tmp: tuple[int, int], *, executable_workspace: bool) -> None:
+    """Set the (bytes, inodes) of the writable mounts, inside the finished view."""
+    for place in (TMP, SHM):
+        sys.mount("none", place, "", sys.MS_REMOUNT | _HARD, f"size={tmp[0]},nr_inodes={tmp[1]}")
+    flags = sys.MS_REMOUNT | _workspace_flags(executable_workspace)
+    sys.mount("none", WORKSPACE, "", flags, f"size={workspace[0]},nr_inodes={workspace[1]}")
+
+
+def _workspace_flags(executable: bool) -> int:
+    return sys.MS_NOSUID | sys.MS_NODEV if executable else _HARD
 
 
 def _mask(path: str) -> None:

@@ -42,21 +42,24 @@ class Armed:
     sock: socket.socket
 
 
-def arm(slot: int, filters: Mapping[str, Filter], *, single_id: bool) -> Armed:
-    """Fork a child that has given up everything it can without knowing the program."""
+def arm(slot: int, filters: Mapping[str, Filter], ruleset_fd: int | None, *, single_id: bool) -> Armed:
+    """Fork a child that has given up everything it can without knowing the program.
+
+    `ruleset_fd` is None where the kernel has no Landlock, which the report then says.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         ours.detach()
-        _become(theirs, PAYLOAD_UID + (0 if single_id else slot), filters)
+        _become(theirs, PAYLOAD_UID + (0 if single_id else slot), filters, ruleset_fd)
     theirs.close()
     return Armed(pid, slot, ours)
 
 
-def release(armed: Armed, plan: Execute, template: str, ruleset_fd: int | None, stdio: list[int]) -> None:
-    """Let it become the program: `template` names the filter that it inherited; no ruleset, no Landlock here."""
+def release(armed: Armed, plan: Execute, template: str, stdio: list[int]) -> None:
+    """Let it become the program; `template` names the filter, which it inherited."""
     armed.sock.send(template.encode())
-    wire.send(armed.sock, plan, stdio if ruleset_fd is None else (*stdio, ruleset_fd))
+    wire.send(armed.sock, plan, stdio)
 
 
 def failure(answer: bytes) -> tuple[str, int, str]:
@@ -72,10 +75,15 @@ def limit_for_good() -> None:
         _limit(kind, value, value)
 
 
-def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter]) -> NoReturn:
-    step = "descriptors"
+def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter], ruleset_fd: int | None) -> NoReturn:
+    step = "no_new_privs"
     try:
         signal.set_wakeup_fd(-1)
+        sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
+        step = "landlock"
+        if ruleset_fd is not None:
+            sys.landlock_restrict_self(ruleset_fd)
+        step = "descriptors"
         os.dup2(sock.fileno(), _SOCKET_FD, inheritable=False)
         sys.close_range(_SOCKET_FD + 1, _LAST_FD)
         sock.detach()
@@ -87,8 +95,6 @@ def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter]) -> NoR
         os.setresuid(uid, uid, uid)
         step = "capset"  # with one id for all there was no change of uid that would have dropped them
         sys.drop_capabilities()
-        step = "no_new_privs"
-        sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
         step = "signals"
         _reset_signals()
         _rlimits(_SAMPLE), wire.decode(wire.encode(_SAMPLE))  # what these touch is copied now, not when somebody waits
@@ -98,20 +104,17 @@ def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter]) -> NoR
         if received is None:
             os._exit(0)
         plan, fds = received
-        if not isinstance(plan, Execute) or len(fds) < 3:
+        if not isinstance(plan, Execute) or len(fds) != 3:
             raise OSError(errno.EPROTO, "expected Execute with three descriptors")
         step = "dup2"
-        for target, fd in enumerate(fds[:3]):
+        for target, fd in enumerate(fds):
             os.dup2(fd, target)
+        sys.close_range(_SOCKET_FD + 1, _LAST_FD)
         step = "setrlimit"
         for kind, soft, hard in _rlimits(plan):
             _limit(kind, soft, hard)
         step = "chdir"
         os.chdir(plan.cwd)
-        step = "landlock"
-        for ruleset in fds[3:]:
-            sys.landlock_restrict_self(ruleset)
-        sys.close_range(_SOCKET_FD + 1, _LAST_FD)
         step = "seccomp"  # last, so that the steps above need no place in the profile's list
         sys.seccomp_set_filter(filters[template].program)
     except (OSError, ValueError, KeyError, wire.ProtocolError) as error:

@@ -6,7 +6,6 @@ Made once per (re)load; every init inherits them by fork. Called by the main pro
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sandboxd.spawner import landlock
 from sandboxd.spawner.mounts import Stage
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Template
@@ -14,13 +13,24 @@ from sandboxd.spawner.wire import Launch
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a template is already built into a blank. Most profiles share one, so a blank serves any of them."""
+
+    view: str  # its path on the stage
+    hostname: str
+    proc: str
+    workspace_executable: bool
+    landlock: tuple[tuple[str, str], ...]
+    landlock_scopes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A template with its filter laid out and its view built at `view` on the stage."""
+    """A template with its filter laid out and its view built."""
 
     template: Template
     filter: Filter
-    view: str
-    landlock_abi: int
+    shape: Shape
 
 
 class LaunchRefused(Exception):
@@ -33,10 +43,20 @@ class LaunchRefused(Exception):
 
 def prepare(templates: tuple[Template, ...], stage: Stage) -> dict[str, Prepared]:
     """By digest. `mounts.ViewInvalid` or `seccomp.FilterInvalid` if one cannot be had: then none is."""
-    abi = landlock.abi()
-    prepared = {t.digest: Prepared(t, Filter(t.seccomp), stage.add_view(t.view), abi) for t in templates}
-    stage.retain_views(frozenset(p.view for p in prepared.values()))
+    prepared = {t.digest: Prepared(t, Filter(t.seccomp), _shape(t, stage)) for t in templates}
+    stage.retain_views(frozenset(p.shape.view for p in prepared.values()))
     return prepared
+
+
+def _shape(template: Template, stage: Stage) -> Shape:
+    return Shape(
+        stage.add_view(template.view),
+        template.hostname,
+        template.proc,
+        template.workspace_executable,
+        template.landlock,
+        template.landlock_scopes,
+    )
 
 
 def check(launch: Launch, prepared: Mapping[str, Prepared]) -> Prepared:

@@ -266,7 +266,7 @@ class Service:
         except plans.LaunchRefused as refusal:
             self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
             return
-        self._stock.take(lambda blank: self._assign(launch, prepared, blank))
+        self._stock.take(prepared.shape, lambda blank: self._assign(launch, prepared, blank))
 
     def _assign(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank | BirthFailed) -> None:
         if isinstance(blank, BirthFailed):
@@ -310,7 +310,7 @@ class Service:
             )
             try:
                 wire.send(blank.sock, assign, (theirs.fileno(),))
-                return Living(launch.sandbox_id, blank, ours, blank.cgroup.counters())
+                return Living(launch.sandbox_id, blank, ours)
             except OSError:
                 ours.close()
                 raise

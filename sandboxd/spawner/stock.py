@@ -1,6 +1,7 @@
 """The stock of blank inits: made while nothing else is to do, handed out in the order they were asked for.
 
-Never hands one out twice and never takes one back. Called by `service`, whose selector drives it.
+Never hands one out twice and never takes one back. Follows demand: the shape asked for last is kept in full number, the
+few before it with one each. Called by `service`, whose selector drives it.
 """
 
 import os
@@ -8,15 +9,18 @@ import secrets
 import selectors
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
 from sandboxd.spawner.cgroup import CgroupTree
 from sandboxd.spawner.ids import IdPool, IdsUnavailable
 from sandboxd.spawner.living import remove
-from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.plans import Prepared, Shape
+from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.wire import close_all
 
 Taker = Callable[[Blank | BirthFailed], None]
+_REMEMBERED_SHAPES = 4
 
 
 class Stock:
@@ -27,66 +31,91 @@ class Stock:
         self._tree = tree
         self._target = target
         self._selector = selector
-        self._prepared: Mapping[str, Prepared] = {}
+        self._filters: Mapping[str, Filter] = {}
         self._births: dict[int, Blank] = {}
-        self._idle: deque[Blank] = deque()
-        self._waiting: deque[Taker] = deque()
+        self._idle: list[Blank] = []
+        self._waiting: deque[tuple[Shape, Taker]] = deque()
+        self._wanted: list[Shape] = []  # asked for last comes first
         self._failing = False  # no refill by itself until somebody asks again
 
     def replace(self, prepared: Mapping[str, Prepared]) -> None:
-        """New templates: blanks inherited the old ones, so they go."""
-        self._prepared = prepared
-        for blank in (*self._idle, *self._births.values()):
-            self._forget(blank)
-        self._idle.clear()
-        self._births.clear()
-        for _ in self._waiting:
-            self._begin()
+        """New templates: blanks inherited the old ones, so they go, and who waits for an old shape is told."""
+        self.close()
+        self._filters = {digest: p.filter for digest, p in prepared.items()}
+        shapes = list(dict.fromkeys(p.shape for p in sorted(prepared.values(), key=_default_first)))
+        self._wanted = shapes[:_REMEMBERED_SHAPES]
+        waiting, self._waiting = self._waiting, deque()
+        for shape, taker in waiting:
+            if shape in shapes:
+                self.take(shape, taker)
+            else:
+                taker(BirthFailed("the profiles were changed meanwhile; try again"))
 
-    def take(self, taker: Taker) -> None:
+    def take(self, shape: Shape, taker: Taker) -> None:
         """Calls back with a ready blank, at once if one is idle; with the failure if none can be made."""
         self._failing = False
-        if self._idle:
-            taker(self._idle.popleft())
-            return
-        self._waiting.append(taker)
-        if len(self._births) < len(self._waiting):
-            self._begin()
+        if self._wanted[:1] != [shape]:
+            self._wanted = [shape, *(other for other in self._wanted if other != shape)][:_REMEMBERED_SHAPES]
+        for blank in self._idle:
+            if blank.shape == shape:
+                self._idle.remove(blank)
+                taker(blank)
+                return
+        self._waiting.append((shape, taker))
+        if _count(self._births.values(), shape) < sum(1 for waiting, _ in self._waiting if waiting == shape):
+            self._begin(shape)
 
     @property
     def wants_refill(self) -> bool:
-        return not self._failing and bool(self._prepared) and len(self._idle) + len(self._births) < self._target
+        return not self._failing and self._next_shape() is not None
 
     def refill(self) -> None:
         """Begin one more. Called when idle: a birth competes with requests for the CPU."""
-        if self.wants_refill:
-            self._begin()
+        shape = self._next_shape()
+        if shape is not None:
+            self._begin(shape)
 
     def close(self) -> None:
+        for blank in self._births.values():
+            self._selector.unregister(blank.sock)
         for blank in (*self._idle, *self._births.values()):
-            self._forget(blank)
+            self.discard(blank)
         self._idle.clear()
         self._births.clear()
 
     def discard(self, blank: Blank) -> None:
-        """End a blank that was handed out but cannot be used."""
-        self._end(blank)
+        """End a blank that nobody gets, or that was handed out but cannot be used."""
+        blank.sock.close()
+        signal.pidfd_send_signal(blank.pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED)
+        os.close(blank.pidfd)
+        close_all([fd for _, fd in blank.counters])
+        remove(blank.cgroup)
+        self._ids.give_back(blank.ids)
 
-    def _begin(self) -> None:
+    def _next_shape(self) -> Shape | None:
+        """The shape of which one more is to be made, by how recently it was asked for."""
+        for place, shape in enumerate(self._wanted):
+            there = _count(self._idle, shape) + _count(self._births.values(), shape)
+            if there < (self._target if place == 0 else min(1, self._target)):
+                return shape
+        return None
+
+    def _begin(self, shape: Shape) -> None:
         try:
             ids = self._ids.take()
         except IdsUnavailable as error:
-            self._fail(BirthFailed(str(error)))
+            self._fail(shape, BirthFailed(str(error)))
             return
         cgroup = None
         try:
             cgroup = self._tree.create(secrets.token_hex(16))
-            blank = begin(ids, cgroup, self._prepared)
+            blank = begin(ids, cgroup, shape, self._filters)
         except OSError as error:
             if cgroup is not None:
                 cgroup.remove()
             self._ids.give_back(ids)
-            self._fail(BirthFailed(str(error)))
+            self._fail(shape, BirthFailed(str(error)))
             return
         self._births[blank.pid] = blank
         self._selector.register(blank.sock, selectors.EVENT_READ, lambda: self._advance(blank))
@@ -95,33 +124,43 @@ class Stock:
         try:
             blank.advance()
         except (BirthFailed, OSError) as error:
-            del self._births[blank.pid]
-            self._forget(blank)
-            self._fail(BirthFailed(str(error)))
+            self._leave_births(blank)
+            self.discard(blank)
+            self._fail(blank.shape, BirthFailed(str(error)))
             return
         if not blank.ready:
             return
+        self._leave_births(blank)
+        for index, (shape, taker) in enumerate(self._waiting):
+            if shape == blank.shape:
+                del self._waiting[index]
+                taker(blank)
+                return
+        self._idle.append(blank)
+        self._forget_one_too_many()
+
+    def _leave_births(self, blank: Blank) -> None:
         del self._births[blank.pid]
         self._selector.unregister(blank.sock)
-        if self._waiting:
-            self._waiting.popleft()(blank)
-        else:
-            self._idle.append(blank)
 
-    def _fail(self, failure: BirthFailed) -> None:
+    def _forget_one_too_many(self) -> None:
+        for blank in self._idle:
+            if blank.shape not in self._wanted:
+                self._idle.remove(blank)
+                self.discard(blank)
+                return
+
+    def _fail(self, shape: Shape, failure: BirthFailed) -> None:
         self._failing = True
-        while self._waiting and len(self._waiting) > len(self._births):
-            self._waiting.popleft()(failure)
+        waiting = [entry for entry in self._waiting if entry[0] == shape]
+        for entry in waiting[: len(waiting) - _count(self._births.values(), shape)]:
+            self._waiting.remove(entry)
+            entry[1](failure)
 
-    def _forget(self, blank: Blank) -> None:
-        if blank.pid in self._births or not blank.ready:
-            self._selector.unregister(blank.sock)
-        self._end(blank)
 
-    def _end(self, blank: Blank) -> None:
-        blank.sock.close()
-        signal.pidfd_send_signal(blank.pidfd, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED)
-        os.close(blank.pidfd)
-        remove(blank.cgroup)
-        self._ids.give_back(blank.ids)
+def _count(blanks: Iterable[Blank], shape: Shape) -> int:
+    return sum(1 for blank in blanks if blank.shape == shape)
+
+
+def _default_first(prepared: Prepared) -> tuple[bool, str]:
+    return prepared.template.name != "default", prepared.template.name
