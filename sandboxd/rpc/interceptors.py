@@ -172,6 +172,8 @@ async def tell(method: str, error: Exception, context: Context) -> NoReturn:
     if status.is_internal(error):
         incident = secrets.token_hex(8)
         _log.error("call failed", exc_info=error, extra={"incident": incident, "rpc_method": method})
+    # gRPC keeps what abort raises in a reference cycle, and through the frames of this error hung the request's bytes.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     await context.abort(
         status.code_of(error),
         status.message_of(error, incident),
