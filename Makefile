@@ -20,7 +20,7 @@ help:
 .venv: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@python=$$(.ci/find-python) && echo "setting up .venv with $$python" && "$$python" -m venv --clear .venv
+	@python=$$(.ci/find-python) && echo "setting up .venv with $$python" && "$$python" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -29,7 +29,7 @@ run: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not vm and not image' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-vm: $(STAMP)
 	$(BIN)/python -m pytest -m vm tests/vm $(PYTEST_ARGS)

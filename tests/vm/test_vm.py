@@ -1,0 +1,33 @@
+"""The tests of the sandbox itself on a second, older kernel with cgroup v2: Debian's Linux 6.1 under emulation.
+
+Run by `make test-vm`. What that kernel cannot enforce stands in the enforcement report, and those tests say so.
+"""
+
+import os
+
+import pytest
+
+from tests.skips import need_program, need_root
+from tests.vm import machine
+
+pytestmark = pytest.mark.vm
+
+SUITES = ("tests/contract", "tests/posture", "tests/integration")
+TIMEOUT_SECONDS = 20 * 60.0
+
+
+def test_sandbox_holds_on_linux_6_1_with_cgroup_v2() -> None:
+    need_root()
+    need_program("qemu-system-x86_64", "qemu-system-x86")
+    need_program("debootstrap", "debootstrap")
+    need_program("mke2fs", "e2fsprogs")
+    arguments = os.environ.get("VM_PYTEST_ARGS", "").split() or [*SUITES, "-q", "--durations=10"]
+
+    run = machine.run_pytest(arguments, TIMEOUT_SECONDS)
+
+    assert run.facts is not None, f"the machine did not come up:\n{run.console[-4000:]}"
+    assert run.facts.kernel.startswith("6.1.")
+    assert run.facts.landlock_abi == 2
+    assert {"cpu", "io", "memory", "pids"} <= set(run.facts.cgroup_controllers)
+    assert run.status is not None, f"pytest did not end within {TIMEOUT_SECONDS} s:\n{run.console[-4000:]}"
+    assert run.status == 0, "pytest failed in the machine; its output is above"
