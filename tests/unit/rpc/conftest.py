@@ -1,6 +1,6 @@
 """A real server on a real unix socket with a fake executor behind it, and a real channel to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +107,12 @@ class Served:
 def config(tmp_path: Path) -> ServerConfig:
     """Overridden by a test that wants other bounds."""
     return ServerConfig(socket=tmp_path / "run" / "sandboxd.sock")
+
+
+async def raw(channel: grpc.aio.Channel, method: str, data: bytes, *metadata: tuple[str, str]) -> bytes:
+    """The bytes that a method answers to these bytes, whatever they are."""
+    call: Callable[..., Awaitable[bytes]] = channel.unary_unary(method)
+    return await call(data, metadata=metadata)
 
 
 @asynccontextmanager

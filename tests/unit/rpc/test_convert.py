@@ -51,7 +51,7 @@ def test_every_end_reason_of_the_api_is_one_of_the_model() -> None:
 def test_every_state_of_a_guarantee_keeps_its_name(state: State) -> None:
     (row,) = convert.rows((EnforcementRow(Guarantee.KILL_TREE, state, ("cgroup",), "why"),))
     assert enforcement_pb2.EnforcementState.Name(row.state) == f"ENFORCEMENT_STATE_{state.name}"
-    assert (row.guarantee, row.layers, row.reason) == ("kill.tree", ["cgroup"], "why")
+    assert (row.guarantee, list(row.layers), row.reason) == ("kill.tree", ["cgroup"], "why")
 
 
 @pytest.mark.parametrize("isolation", Isolation)

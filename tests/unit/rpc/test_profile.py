@@ -19,7 +19,7 @@ async def test_profile_is_shown_whole(served: Served) -> None:
     assert (profile.name, profile.description, profile.digest) == ("python", "runs Python", "cd" * 32)
     assert profile.limits.memory_bytes == LIMITS.memory_bytes
     assert (profile.network, profile.cwd, dict(profile.env)) == ("none", "/workspace", {"HOME": "/workspace"})
-    assert (profile.env_allowed, dict(profile.labels)) == (["APP_*"], {"tier": "low"})
+    assert (list(profile.env_allowed), dict(profile.labels)) == (["APP_*"], {"tier": "low"})
     assert [(item.language, list(item.argv)) for item in profile.interpreters] == [("python", ["python3", "{file}"])]
     assert [(item.guarantee, item.level) for item in profile.requirements] == [
         ("network.none", profile_pb2.ENFORCEMENT_LEVEL_REQUIRE),

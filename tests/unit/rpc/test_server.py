@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -15,11 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sandboxd.errors import ConfigInvalid
+from sandboxd.model import Caller, ExecuteRequest
 from sandboxd.rpc.server import ServerConfig
 from sandboxd.rpc.v1 import sandbox_pb2
-from tests.fakes.executor import endless
+from tests.fakes.executor import Item, endless
 from tests.skips import need_root
-from tests.unit.rpc.conftest import Served, serving
+from tests.unit.rpc.conftest import Served, raw, serving
 
 REQUEST = sandbox_pb2.ExecuteRequest(argv=sandbox_pb2.ArgvProgram(argv=["true"]))
 STRANGER = 4242
@@ -99,7 +101,7 @@ async def test_connection_past_the_relay_is_refused(served: Served) -> None:
     async with grpc.aio.insecure_channel(f"unix:{inner}") as channel:
         for method in (CAPABILITIES, HEALTH):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary(method)(b"")
+                await raw(channel, method, b"")
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -112,7 +114,7 @@ async def test_second_server_on_the_socket_is_refused(served: Served) -> None:
 
 @pytest.mark.parametrize("service", ["", "sandboxd.v1.SandboxService", "sandboxd.v1.NodeService"])
 async def test_health_is_serving_until_the_node_drains(served: Served, service: str) -> None:
-    stub = health_pb2_grpc.HealthStub(served.channel)
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
     request = health_pb2.HealthCheckRequest(service=service)
     watched = aiter(stub.Watch(request))
     assert (await stub.Check(request)).status == SERVING
@@ -124,7 +126,7 @@ async def test_health_is_serving_until_the_node_drains(served: Served, service: 
 
 
 async def test_reflection_names_every_service_and_finds_its_schema(served: Served) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[no-untyped-call]
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast(grpc.Channel, served.channel))
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="sandboxd.v1.SandboxService"),
@@ -139,12 +141,12 @@ async def test_stop_waits_for_calls_within_its_grace(served: Served) -> None:
     go_on = asyncio.Event()
     script = served.executor.script
 
-    async def wait(request: object, caller: object) -> AsyncGenerator[object, None]:
+    async def wait(request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Item, None]:
         await go_on.wait()
-        async for item in script(request, caller):  # type: ignore[arg-type]
+        async for item in script(request, caller):
             yield item
 
-    served.executor.script = wait  # type: ignore[assignment]
+    served.executor.script = wait
     call = asyncio.ensure_future(_run(served))
     while not served.executor.requests:
         await asyncio.sleep(0.01)
