@@ -150,14 +150,24 @@ def _kind_problem(path: str) -> str | None:
             return "it is neither a directory nor a regular file"
         if mode & stat.S_IWOTH:
             return "everyone on the host can write to it"
+        if any(_anyone_can_replace_in(parent) for parent in Path(path).parents):
+            return "everyone on the host can put something else in its place"
         if stat.S_ISDIR(mode):
             with os.scandir(path) as entries:
                 for entry in entries:
                     if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                         return f"it holds the socket {entry.name!r}"
-    except OSError:
-        return None  # missing or hidden from us: the spawner meets it again, with the same floor and more rights
+    except FileNotFoundError:
+        return None  # may come later, or is optional
+    except OSError as error:
+        # the spawner would open it with more rights than we have to check it
+        return f"it cannot be checked: {error.strerror}"
     return None
+
+
+def _anyone_can_replace_in(directory: Path) -> bool:
+    mode = directory.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def _sources(spec: Spec, protected: Sequence[str]) -> Iterator[Problem]:

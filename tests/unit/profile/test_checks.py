@@ -48,6 +48,20 @@ def test_a_directory_that_everyone_can_write_is_refused(tmp_path: Path) -> None:
     assert "everyone" in str(checks.source_problem(str(tmp_path)))
 
 
+def test_a_path_that_everyone_can_swap_is_refused(tmp_path: Path) -> None:
+    inner = tmp_path / "open" / "inner"
+    inner.mkdir(parents=True)
+    assert checks.source_problem(str(inner)) is None
+    (tmp_path / "open").chmod(0o777)
+    assert "in its place" in str(checks.source_problem(str(inner)))
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused_and_a_missing_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be checked" in str(checks.source_problem(str(tmp_path / "file" / "below")))
+    assert checks.source_problem(str(tmp_path / "missing")) is None
+
+
 def test_the_daemons_own_directories_are_refused_from_inside_and_above(tmp_path: Path) -> None:
     state = tmp_path / "state"
     for path in (state, state / "journal", tmp_path):
