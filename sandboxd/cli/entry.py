@@ -18,7 +18,10 @@ def sandboxctl_main() -> None:
     # grpc's own log would stand between the lines of the program
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if sys.argv[1:2] == ["run"]:
-        sys.exit(run_main(sys.argv[2:]))
+        status = run_main(sys.argv[2:])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # tearing down the interpreter and grpc would cost the caller time
     from sandboxd.cli.control import app
 
     app()
@@ -28,22 +31,14 @@ def run_main(arguments: Sequence[str]) -> int:
     """`sandboxctl run`, whole; gives the exit code. Signals count from here on, while the rest is still imported."""
     from sandboxd.cli import streams
 
-    try:
-        with streams.interruptible():
-            return _run(arguments)
-    except streams.Interrupted as interrupted:
-        return 128 + interrupted.signum
-
-
-def _run(arguments: Sequence[str]) -> int:
+    streams.exit_on_signals()
     from sandboxd.cli import ending
     from sandboxd.cli.mistake import Mistake
     from sandboxd.cli.run import run, say
     from sandboxd.cli.run_options import parse
-    from sandboxd.client.errors import SandboxdError
 
     try:
         return run(parse(arguments))
-    except (Mistake, SandboxdError) as error:
-        say(str(error))
+    except Mistake as mistake:
+        say(str(mistake))
         return ending.FAILED

@@ -4,12 +4,11 @@ Whatever ends this process early ends the program too. Everything of sandboxd's 
 """
 
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxd.cli import ending, outputs, streams
-from sandboxd.cli.mistake import Mistake
 from sandboxd.client.errors import SandboxdError
 from sandboxd.client.model import Accepted, Chunk, Options, Result, Stream
 from sandboxd.client.request import Program
@@ -30,26 +29,22 @@ class RunCommand:
 
 
 def run(command: RunCommand) -> int:
-    """Runs it to its end and gives the exit code for this process. Call it inside `streams.interruptible`."""
+    """Runs it to its end and gives the exit code for this process. `Mistake` if collected files cannot be written."""
     try:
         result = _follow(command)
         _after(command, result)
-    except streams.Interrupted as interrupted:
-        return 128 + interrupted.signum
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except SandboxdError as error:
         return _failed(command, error)
-    except Mistake as mistake:
-        say(str(mistake))
-        return ending.FAILED
     return ending.exit_code(result)
 
 
 def say(message: str) -> None:
-    """A line of our own on stderr, which may hold names that a program chose."""
+    """A line of our own on stderr, which may hold names that a program chose. Lost if nobody reads stderr."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    streams.write(streams.STDERR, f"sandboxctl: {escaped}\n".encode(errors="backslashreplace"))
+    with suppress(OSError):
+        streams.write(streams.STDERR, f"sandboxctl: {escaped}\n".encode(errors="backslashreplace"))
 
 
 def _follow(command: RunCommand) -> Result:
@@ -83,14 +78,12 @@ def _after(command: RunCommand, result: Result) -> None:
 
 
 def _failed(command: RunCommand, error: SandboxdError) -> int:
-    try:
-        if command.as_json:
-            from sandboxd.cli.explain import error_json
+    if command.as_json:
+        from sandboxd.cli.explain import error_json
 
+        with suppress(BrokenPipeError):
             streams.write(streams.STDOUT, error_json(error).encode() + b"\n")
-        say(f"{error.reason}: {error.message}")
-        if error.message_for_agent and error.message_for_agent != error.message:
-            say(f"for the agent: {error.message_for_agent}")
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE
+    say(f"{error.reason}: {error.message}")
+    if error.message_for_agent and error.message_for_agent != error.message:
+        say(f"for the agent: {error.message_for_agent}")
     return ending.FAILED

@@ -1,4 +1,4 @@
-"""Our own standard streams as bytes, and signals as exceptions. No buffering: what the program wrote is out at once.
+"""Our own standard streams as bytes, and signals. No buffering: what the program wrote is out at once.
 
 Used by `sandboxctl run` alone.
 """
@@ -6,8 +6,6 @@ Used by `sandboxctl run` alone.
 import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 from sandboxd.cli.mistake import Mistake
@@ -17,27 +15,19 @@ MAX_STDIN_BYTES = 15 * 1024 * 1024
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-class Interrupted(BaseException):
-    """A signal asked us to stop. Not an Exception, so that nothing on the way takes it for a failure."""
+def exit_on_signals() -> None:
+    """From here on SIGINT and SIGTERM end this process at once, wherever it stands.
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
+    Our end closes the connection, and that kills what we run. An exception would come up in the middle of grpc.
+    A signal that was ignored from the start, as in a background job, stays so.
+    """
 
+    def leave(signum: int, frame: FrameType | None) -> None:
+        os._exit(128 + signum)
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM raise `Interrupted` where the program stands."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    before = [(signum, signal.signal(signum, interrupt)) for signum in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield
-    finally:
-        for signum, handler in before:
-            signal.signal(signum, handler)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, leave)
 
 
 def write(fd: int, data: bytes) -> None:
