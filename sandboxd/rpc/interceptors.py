@@ -92,6 +92,9 @@ class Interceptors:
                     async for answer in answers:
                         # Returns when the transport took it: a slow reader stops the generator here.
                         await context.write(answer.SerializeToString())
+            except grpc.aio.InternalError:
+                # gRPC's word for a write to a caller who went away; the generator is closed and nobody is left to tell.
+                _log.debug("caller went away", extra={"rpc_method": method})
             except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
                 await tell(method, error, context)
 

@@ -1,6 +1,9 @@
 """SandboxService over a real channel: what a caller sees, and what the executor sees when the caller goes away."""
 
 import asyncio
+import logging
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -26,6 +29,14 @@ from tests.unit.rpc.conftest import Served
 
 REQUEST = sandbox_pb2.ExecuteRequest(argv=sandbox_pb2.ArgvProgram(argv=["true"]))
 MEGABYTE = 1 << 20
+READER = """
+import sys, grpc
+channel = grpc.insecure_channel("unix:" + sys.argv[1])
+execute = channel.unary_stream("/sandboxd.v1.SandboxService/Execute")
+for number, _event in enumerate(execute(bytes.fromhex(sys.argv[2]))):
+    if number == 50:
+        print(flush=True)
+"""
 
 
 class Runs:
@@ -185,6 +196,36 @@ async def test_slow_reader_stops_the_generator(served: Served) -> None:
     assert served.executor.handed_out > handed_out
     call.cancel()
     await asyncio.wait_for(served.executor.ended.wait(), 5)
+
+
+async def test_killed_reader_of_a_flood_ends_the_execution_without_an_error_in_the_log(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def flood(_request: ExecuteRequest, _caller: Caller) -> AsyncGenerator[Item, None]:
+        yield ACCEPTED
+        while True:
+            yield Chunk(Stream.STDOUT, 0, bytes(65536))
+
+    served.executor.script = flood
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                READER,
+                str(served.path),
+                REQUEST.SerializeToString().hex(),
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            await asyncio.wait_for(process.stdout.readline(), 20)
+            assert not served.executor.ended.is_set()
+            process.kill()
+            await process.wait()
+            await asyncio.wait_for(served.executor.ended.wait(), 5)
+            served.executor.ended.clear()
+        await served.server.stop(1)
+    assert not caplog.records
 
 
 async def test_known_execution_is_told(served: Served) -> None:
