@@ -40,7 +40,7 @@ STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and si
 LAST_RECORDS_SECONDS = 0.1
 NODE_EVENT = ("", "", "", "", "", "")  # an event that concerns no execution
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sandboxd.daemon")  # run as __main__
 
 
 class Daemon:
@@ -178,7 +178,7 @@ class Daemon:
         return loaded
 
     def _load_policy(self) -> PolicyEngine:
-        """Blocks until the policy has answered its samples. Not in a thread: its worker dies with the thread it is of."""
+        """Blocks until the policy has answered its samples. Not in a thread: the worker dies with it."""
         policy = self._settings.policy
         engine: PolicyEngine = plugin.implementation("policy", policy.engine).create(
             self._settings.policy_paths, policy.deadline_seconds

@@ -27,10 +27,11 @@ class Text(logging.Formatter):
 
 
 def set_up(level: str, style: Literal["json", "text"]) -> None:
-    """For the whole process; a second call replaces the first."""
+    """For the whole process; a second call replaces the first. `level` is for our own; libraries warn only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else Text())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("sandboxd").setLevel(level.upper())
 
 
 def _head(record: logging.LogRecord) -> dict[str, str]:
