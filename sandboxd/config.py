@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -60,7 +60,7 @@ class Profiles(_Section):
 class Policy(_Section):
     """Which engine decides, and what it reads. Empty paths: the shipped bundle."""
 
-    engine: Annotated[str, Field(pattern=r"[a-z][a-z0-9_]*")] = "rego"
+    engine: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "rego"
     paths: tuple[AbsolutePath, ...] = ()
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
 
@@ -82,7 +82,7 @@ class ProcessRuntimeSettings(_Section):
     """The process runtime. `daemon_user` is who the daemon becomes when started as root."""
 
     ids: IdRange = IdRange()
-    daemon_user: Annotated[str, Field(pattern=r"[a-z_][a-z0-9_-]{0,31}")] = "sandboxd"
+    daemon_user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "sandboxd"
     blank_stock: Annotated[int, Field(ge=0, le=256)] = 4
 
 
@@ -104,7 +104,7 @@ class Audit(_Section):
 class SinkSettings(_Section):
     """Where events go besides the journal. A required sink must accept at start, and holds back retention."""
 
-    type: Annotated[str, Field(pattern=r"[a-z][a-z0-9_]*")]
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     required: bool = False
 
 
@@ -137,6 +137,16 @@ class Config(_Section):
     allowed_uids: tuple[Annotated[int, Field(ge=0, le=LAST_ID)], ...] = ()
     drain_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     log: Log = Log()
+
+    @field_validator("sinks")
+    @classmethod
+    def _each_sink_once(cls, sinks: tuple[SinkSettings, ...]) -> tuple[SinkSettings, ...]:
+        # A sink's place in the journal goes by its name.
+        types = [sink.type for sink in sinks]
+        for kind in types:
+            if types.count(kind) > 1:
+                raise ValueError(f"{kind!r} is there twice; name each sink once")
+        return sinks
 
     @property
     def socket_path(self) -> Path:

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from sandboxd import config
+from sandboxd.errors import ConfigInvalid
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(ConfigInvalid) as caught:
+        config.parse(text.encode(), "c.yaml")
+    return caught.value.message
+
+
+def test_works_without_a_file() -> None:
+    found = config.load(None, as_root=True)
+    assert found.socket_path == Path("/run/sandboxd/sandboxd.sock")
+    assert found.state_dir == "/var/lib/sandboxd"
+    assert [sink.type for sink in found.sinks] == ["stdout"]
+    assert found.runtimes.process.ids.start == 0x70000000
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
+def test_empty_file_is_the_defaults(text: str) -> None:
+    assert config.parse(text.encode(), "c.yaml") == config.load(None)
+
+
+def test_ordinary_user_has_paths_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/x/.state")
+    found = config.load(None, as_root=False)
+    assert found.socket_path == Path("/run/user/7/sandboxd/sandboxd.sock")
+    assert found.state_dir == "/home/x/.state/sandboxd"
+
+
+def test_relative_xdg_directories_are_ignored_as_their_standard_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    found = config.load(None, as_root=False)
+    assert found.state_dir == "/home/x/.local/state/sandboxd"
+    assert found.socket_path == Path("/home/x/.local/state/sandboxd/run/sandboxd.sock")
+
+
+def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "listen:\n  - unix: /tmp/x.sock\nstate_dir: /tmp/state\nprofiles: {paths: [/etc/p]}\n"
+        "policy: {engine: deny_all, deadline_seconds: 2}\nruntimes: {process: {blank_stock: 0}}\n"
+        "audit: {durability: fsync}\nsinks: []\nlimits: {max_concurrent: 3}\nallowed_uids: [1000]\n"
+    )
+    found = config.load(file)
+    assert found.socket_path == Path("/tmp/x.sock")
+    assert found.profile_paths == (Path("/etc/p"),)
+    assert (found.policy.engine, found.policy.deadline_seconds) == ("deny_all", 2.0)
+    assert (found.audit.durability, found.sinks, found.allowed_uids) == ("fsync", (), (1000,))
+
+
+def test_shipped_profiles_and_policies_exist() -> None:
+    found = config.load(None)
+    assert all(path.is_dir() for path in (*found.profile_paths, *found.policy_paths))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("policy:\n  engnie: rego\n", "c.yaml:2: policy.engnie: unknown key"),
+        ("state_dir: /a\nstate_dir: /b\n", "c.yaml:2: found duplicate key"),
+        ("listen:\n  - tcp: 0.0.0.0:1\n", "c.yaml:2: listen.0: a tcp listener needs TLS identities"),
+        ("listen: []\n", "c.yaml:1: listen"),
+        ("listen:\n  - {}\n", "c.yaml:2: listen.0: a listener needs its type"),
+        ("state_dir: here\n", "c.yaml:1: state_dir: must be an absolute path, got 'here'"),
+        ("limits:\n\n  max_concurrent: '3'\n", "c.yaml:3: limits.max_concurrent: input should be a valid integer"),
+        ("limits: {max_concurrent: 0}\n", "c.yaml:1: limits.max_concurrent: input should be greater"),
+        ("limits: {max_concurrent: true}\n", "c.yaml:1: limits.max_concurrent"),
+        ("sinks:\n  - type: stdout\n  - type: stdout\n", "c.yaml:1: sinks: 'stdout' is there twice"),
+        ("sinks:\n  - type: ../evil\n", "c.yaml:2: sinks.0.type"),
+        ("runtimes: {process: {ids: {start: 0}}}\n", "c.yaml:1: runtimes.process.ids.start"),
+        ("runtimes: {process: {ids: {start: 4294967000, count: 65536}}}\n", "start + count is over"),
+        ("pools: {python: 4}\n", "c.yaml:1: pools.python: unknown key"),
+        ("policy: {deadline_seconds: .inf}\n", "c.yaml:1: policy.deadline_seconds"),
+        ("policy: {deadline_seconds: .nan}\n", "c.yaml:1: policy.deadline_seconds"),
+        ("- 1\n", "c.yaml:1: expected keys and values"),
+        ("[", "c.yaml:1:"),
+        ("x: 2001-01-01\n", "date is not a value"),
+        ("log: !!python/object:os.system x\n", "TaggedScalar is not a value"),
+        ("1: 2\n", "c.yaml:1: 1: "),
+        ("a: &a [*a]\n", "c.yaml:1: a: unknown key"),
+        ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
+        ("\ttab: x\n", "c.yaml:1:"),
+    ],
+)
+def test_complaint_names_line_and_value(text: str, expected: str) -> None:
+    assert expected in complaint(text)
+
+
+def test_bytes_that_are_not_text_are_refused() -> None:
+    with pytest.raises(ConfigInvalid, match="not UTF-8"):
+        config.parse(b"\xff", "c.yaml")
+
+
+def test_missing_and_huge_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot read"):
+        config.load(tmp_path / "nothing.yaml")
+    big = tmp_path / "big.yaml"
+    big.write_bytes(b"#" * (config.MAX_FILE_BYTES + 1))
+    with pytest.raises(ConfigInvalid, match="over"):
+        config.load(big)

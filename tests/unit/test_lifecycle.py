@@ -1,0 +1,141 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from sandboxd.errors import NotFound
+from sandboxd.lifecycle import RETAINED_PER_STREAM_BYTES, ExecutionRecord, ExecutionState, Registry
+from sandboxd.model import (
+    Caller,
+    Chunk,
+    EndReason,
+    EnforcementReport,
+    Isolation,
+    Outcome,
+    OutputFile,
+    Stream,
+    Usage,
+)
+
+CALLER = Caller("local", "uid:1", (), "x")
+STRANGER = Caller("other", "uid:1", (), "x")
+REPORT = EnforcementReport(Isolation.PROCESS, ())
+
+
+@dataclass
+class FakeRunning:
+    asked: list[EndReason] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+    def end(self, reason: EndReason) -> None:
+        self.asked.append(reason)
+
+    async def signal(self, signum: int) -> None:
+        self.signals.append(signum)
+
+
+def registry(max_ended: int = 10, max_bytes: int = 1 << 20) -> Registry:
+    return Registry(max_ended, max_bytes, lambda: 7.0)
+
+
+def add(node: Registry, execution_id: str, tenant: str = "local") -> FakeRunning:
+    running = FakeRunning()
+    node.add(ExecutionRecord(execution_id, "s", tenant, "uid:1", "default", "true", ()), running)
+    return running
+
+
+def outcome(execution_id: str) -> Outcome:
+    return Outcome(execution_id, EndReason.EXITED, 0, None, Usage(0.1), files=(OutputFile("big", b"x" * 1000, 0o644),))
+
+
+def test_record_follows_the_execution_through_its_states() -> None:
+    node = registry()
+    add(node, "a")
+    assert node.get("a", CALLER).state is ExecutionState.PREPARING
+    assert node.get("a", CALLER).requested_at == 7.0
+    node.started("a", REPORT)
+    assert node.get("a", CALLER).state is ExecutionState.RUNNING
+    assert node.get("a", CALLER).report == REPORT
+    node.ended("a", outcome("a"))
+    record = node.get("a", CALLER)
+    assert (record.state, record.ended_at) == (ExecutionState.ENDED, 7.0)
+    assert record.outcome is not None and record.outcome.files == ()
+    assert node.living == 0
+
+
+async def test_foreign_and_unknown_ids_get_the_same_answer() -> None:
+    node = registry()
+    running = add(node, "a")
+    answers = []
+    for execution_id, caller in (("a", STRANGER), ("b", CALLER)):
+        with pytest.raises(NotFound) as got:
+            node.get(execution_id, caller)
+        with pytest.raises(NotFound):
+            node.logs(execution_id, caller)
+        with pytest.raises(NotFound):
+            await node.kill(execution_id, None, caller)
+        answers.append((got.value.reason, got.value.message.replace(execution_id, "?", 1).replace("'b'", "'?'")))
+    assert answers[0][0] == answers[1][0]
+    assert running.asked == []
+    assert node.list(STRANGER) == ()
+    assert [record.execution_id for record in node.list(CALLER)] == ["a"]
+
+
+async def test_kill_asks_for_the_end_and_a_signal_is_only_sent() -> None:
+    node = registry()
+    running = add(node, "a")
+    await node.kill("a", 15, CALLER)
+    assert (running.signals, running.asked) == ([15], [])
+    await node.kill("a", None, CALLER)
+    assert running.asked == [EndReason.KILLED]
+
+
+async def test_killing_what_has_ended_changes_nothing() -> None:
+    node = registry()
+    running = add(node, "a")
+    node.ended("a", outcome("a"))
+    await node.kill("a", None, CALLER)
+    assert running.asked == []
+
+
+def test_head_of_each_stream_is_kept() -> None:
+    node = registry(max_bytes=1 << 30)
+    add(node, "a")
+    node.keep("a", Chunk(Stream.STDOUT, 0, b"out"))
+    node.keep("a", Chunk(Stream.STDERR, 0, b"e" * (RETAINED_PER_STREAM_BYTES + 5)))
+    node.keep("a", Chunk(Stream.STDERR, 0, b"more"))
+    assert node.logs("a", CALLER) == (b"out", b"e" * RETAINED_PER_STREAM_BYTES)
+
+
+def test_ended_executions_are_bounded_in_number() -> None:
+    node = registry(max_ended=2)
+    for execution_id in "abc":
+        add(node, execution_id)
+        node.ended(execution_id, outcome(execution_id))
+    assert [record.execution_id for record in node.list(CALLER)] == ["b", "c"]
+
+
+def test_ended_executions_are_bounded_in_bytes() -> None:
+    node = registry(max_bytes=100)
+    for execution_id in "abc":
+        add(node, execution_id)
+        node.keep(execution_id, Chunk(Stream.STDOUT, 0, b"x" * 40))
+        node.ended(execution_id, outcome(execution_id))
+    assert [record.execution_id for record in node.list(CALLER)] == ["b", "c"]
+    add(node, "huge")
+    node.keep("huge", Chunk(Stream.STDOUT, 0, b"x" * 101))
+    node.ended("huge", outcome("huge"))
+    assert node.list(CALLER) == ()
+
+
+def test_refused_execution_is_forgotten() -> None:
+    node = registry()
+    add(node, "a")
+    node.forget("a")
+    assert (node.list(CALLER), node.living) == ((), 0)
+
+
+def test_every_living_execution_is_asked_at_shutdown() -> None:
+    node = registry()
+    running = [add(node, "a"), add(node, "b", "other")]
+    node.end_all(EndReason.NODE_SHUTDOWN)
+    assert [item.asked for item in running] == [[EndReason.NODE_SHUTDOWN]] * 2

@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from sandboxd.model import Agent, ArgvProgram, Caller, CodeProgram, ExecuteRequest, InputFile
+from sandboxd.span import command_of, redacted_input, trace_id_of
+
+CALLER = Caller("local", "uid:1", ("admin",), "Execute")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize("header", [f"00-{TRACE}-{PARENT}-01", f"01-{TRACE}-{PARENT}-00-later-fields"])
+def test_trace_id_of_a_valid_header_is_taken(header: str) -> None:
+    assert trace_id_of(header, lambda: "fresh") == TRACE
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "nonsense",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"00-{TRACE}-{PARENT}-1",
+        f"00-{TRACE}-{PARENT}-01\n",
+        f" 00-{TRACE}-{PARENT}-01",
+    ],
+)
+def test_invalid_header_gets_a_fresh_id(header: str) -> None:
+    assert trace_id_of(header, lambda: "fresh") == "fresh"
+
+
+def test_document_is_canonical_and_tells_secrets_only_by_digest() -> None:
+    request = ExecuteRequest(
+        ArgvProgram(("/bin/true", "\udcff\n")),
+        stdin=b"secret1",
+        env=(("TOKEN", "secret2"),),
+        files=(InputFile("a", b"secret3"),),
+        agent=Agent(name="bot"),
+    )
+    document = redacted_input(request, CALLER)
+    assert b"secret" not in document
+    content = json.loads(document)
+    assert content["program"]["argv"] == ["/bin/true", "\udcff\n"]
+    assert content["env"] == ["TOKEN"]
+    assert content["stdin"]["bytes"] == 7
+    assert document == redacted_input(request, CALLER)
+    assert document != redacted_input(request, Caller("other", "uid:1", (), "Execute"))
+
+
+def test_command_is_the_argv_or_the_source() -> None:
+    assert command_of(ExecuteRequest(ArgvProgram(("ls", "-l")))) == "ls -l"
+    assert command_of(ExecuteRequest(CodeProgram("python", "print(1)"))) == "print(1)"
