@@ -17,8 +17,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sandboxd.errors import ConfigInvalid
 from sandboxd.model import Caller, ExecuteRequest
+from sandboxd.rpc.interceptors import Streaming
+from sandboxd.rpc.node import NodeService
+from sandboxd.rpc.profile import ProfileService
+from sandboxd.rpc.sandbox import SandboxService
 from sandboxd.rpc.server import ServerConfig
-from sandboxd.rpc.v1 import sandbox_pb2
+from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
 from tests.fakes.executor import Item, endless
 from tests.skips import need_root
 from tests.unit.rpc.conftest import Served, raw, serving
@@ -68,6 +72,23 @@ def public_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
+
+
+def test_every_method_of_the_api_is_bound_with_its_request_and_kind() -> None:
+    nothing: Any = None
+    services = (
+        (SandboxService(nothing, nothing, 0, 0), sandbox_pb2.DESCRIPTOR),
+        (ProfileService(nothing), profile_pb2.DESCRIPTOR),
+        (NodeService(nothing, nothing, nothing), node_pb2.DESCRIPTOR),
+    )
+    for service, file in services:
+        (described,) = file.services_by_name.values()
+        bound = service.methods()
+        assert described.full_name == service.NAME
+        assert set(bound) == set(described.methods_by_name)
+        for name, method in described.methods_by_name.items():
+            assert bound[name].request.DESCRIPTOR is method.input_type
+            assert isinstance(bound[name], Streaming) == method.server_streaming
 
 
 @pytest.mark.root
