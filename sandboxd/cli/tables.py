@@ -38,9 +38,9 @@ def size(count: int | None) -> str:
     amount = float(count)
     for unit in ("B", "KiB", "MiB"):
         if amount < 1024:
-            return f"{amount:.4g} {unit}"
+            return f"{round(amount, 1):g} {unit}"
         amount /= 1024
-    return f"{amount:.4g} GiB"
+    return f"{round(amount, 1):g} GiB"
 
 
 def seconds(amount: float | None) -> str:

@@ -1,0 +1,35 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from sandboxd.cli import listing
+from sandboxd.client import EndReason, Execution, ExecutionState, Result, Usage
+
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ENDED = Execution(
+    "e1",
+    "s1",
+    "uid:0",
+    "python",
+    "process",
+    "x",
+    (("k", "v"),),
+    ExecutionState.ENDED,
+    STARTED,
+    STARTED,
+    Result("e1", EndReason.WALL_TIMEOUT, None, 9, Usage()),
+)
+
+
+def test_ended_execution_is_listed_with_why_and_when(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.show_executions([ENDED], as_json=False)
+    printed = capsys.readouterr().out
+    assert "WALL_TIMEOUT" in printed
+    assert "2026-01-02 03:04:05Z" in printed
+
+
+def test_json_of_an_execution_has_times_and_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.show_executions([ENDED], as_json=True)
+    told = json.loads(capsys.readouterr().out)[0]
+    assert (told["started_at"], told["labels"], told["signal"]) == ("2026-01-02T03:04:05+00:00", {"k": "v"}, 9)

@@ -1,0 +1,38 @@
+import pytest
+
+from sandboxd.client import question
+from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
+
+ASKED = [
+    question.capabilities(),
+    question.profiles(),
+    question.profile("p"),
+    question.executions(living_only=True, page_token="t"),
+    question.execution("e"),
+    question.logs("e"),
+    question.kill("e", 9),
+]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: asked.method)
+def test_method_and_messages_are_those_of_the_api(
+    asked: question.Question[object, object] | question.StreamQuestion[object, object],
+) -> None:
+    _, service, name = asked.method.split("/")
+    package = {"NodeService": node_pb2, "ProfileService": profile_pb2, "SandboxService": sandbox_pb2}
+    method = (
+        package[service.removeprefix("sandboxd.v1.")].DESCRIPTOR.services_by_name[service[12:]].methods_by_name[name]
+    )
+    assert method.input_type is asked.request.DESCRIPTOR
+    assert method.output_type is asked.answer.DESCRIPTOR
+    assert method.server_streaming is isinstance(asked, question.StreamQuestion)
+
+
+def test_execute_is_a_method_of_the_api() -> None:
+    service = sandbox_pb2.DESCRIPTOR.services_by_name["SandboxService"]
+    assert f"/{service.full_name}/{service.methods_by_name['Execute'].name}" == question.EXECUTE
+
+
+def test_page_comes_with_the_token_of_the_next() -> None:
+    asked = question.executions(living_only=False, page_token="")
+    assert asked.value(sandbox_pb2.ListExecutionsResponse(next_page_token="n")) == ((), "n")
