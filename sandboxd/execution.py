@@ -94,10 +94,11 @@ class Executor:
                 yield accepted
             while (chunk := await line.queue.get()) is not None:
                 yield chunk
-            await asyncio.wait({task})
-            yield task.result()
+            outcome = await line.outcome
+            yield outcome if outcome is not None else await task
         finally:
-            if not task.done():
+            # With the outcome told the line only tidies up, at its own pace and still holding its slot.
+            if not task.done() and not line.outcome.done():
                 line.end(EndReason.CANCELLED)
                 line.queue.abandon()
                 await asyncio.wait({task})
@@ -118,7 +119,9 @@ class _Line:
     """One execution on its way. Implements `lifecycle.Running`."""
 
     def __init__(self, executor: Executor, request: ExecuteRequest, caller: Caller) -> None:
-        self.accepted: asyncio.Future[Accepted | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[Accepted | None] = loop.create_future()
+        self.outcome: asyncio.Future[Outcome | None] = loop.create_future()  # None: the line's error tells
         self.queue = Queue()
         self._executor = executor
         self._request = request
@@ -160,8 +163,9 @@ class _Line:
             raise failure from error
         finally:
             await self._ended(outcome)
-            if not self.accepted.done():
-                self.accepted.set_result(None)
+            for told in (self.accepted, self.outcome):
+                if not told.done():
+                    told.set_result(None)
             self.queue.close()
         return outcome
 
@@ -174,9 +178,7 @@ class _Line:
             profile, planned, runtime = await self._decided()
             if self._asked is EndReason.CANCELLED:
                 return self._outcome_without_run(EndReason.CANCELLED)
-            outcome = await self._launched(profile, planned, runtime)
-            registry.ended(self._execution_id, outcome)
-            return outcome
+            return await self._launched(profile, planned, runtime)
         finally:
             registry.forget(self._execution_id)
 
@@ -210,7 +212,13 @@ class _Line:
         if self._asked is not None:
             supervision.end(self._asked)
         self._accept(profile, planned.report)
-        return await supervision.run()
+        return await supervision.run(self._told)
+
+    async def _told(self, outcome: Outcome) -> None:
+        """Nothing of the program is alive any more: on record first, then to the caller."""
+        self._executor.registry.ended(self._execution_id, outcome)
+        await self._ended(outcome)
+        self.outcome.set_result(outcome)
 
     def _accept(self, profile: ResolvedProfile, report: EnforcementReport) -> None:
         if not self.accepted.done():  # it is when the client has gone

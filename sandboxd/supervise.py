@@ -1,7 +1,7 @@
 """One program in one sandbox, from its start until nothing of it is left: streams, deadlines, limits, clean-up.
 
 Knows nothing of policy, audit or callers. Whatever happens in `run`, the sandbox is destroyed and every descriptor is
-closed when it returns. Called by `execution`; what the end is called is decided in `ending`.
+closed when it returns; the outcome is told before, as soon as no process is left. Called by `execution`; what the end is called is decided in `ending`.
 """
 
 import asyncio
@@ -65,6 +65,7 @@ class Supervision:
         self._started_at = self._last_output = self._wall_seconds = 0.0
         self._produced = 0
         self._stops: set[asyncio.Task[None]] = set()
+        self._last_usage: SandboxUsage | None = None
 
     def end(self, reason: EndReason) -> None:
         """Ask for the end of the whole tree. The first reason stays; once the main process ended it changes nothing."""
@@ -78,9 +79,17 @@ class Supervision:
         if self._running and not self._over:
             await self._sandbox.signal(self._plan.execution_id, signum)
 
-    async def run(self) -> Outcome:
+    async def run(self, on_outcome: Callable[[Outcome], Awaitable[None]]) -> Outcome:
         """Start the program and see it through. `InvalidRequest` if its files cannot be put in; what the program or
-        its sandbox does is in the Outcome."""
+        its sandbox does is in the Outcome, which `on_outcome` gets once the tree is dead and before it is removed."""
+        try:
+            outcome = await self._see_through()
+            await on_outcome(outcome)
+        finally:
+            await self._destroy()
+        return outcome
+
+    async def _see_through(self) -> Outcome:
         status: ExitStatus | None = None
         usage = SandboxUsage()
         reached: tuple[LimitId, ...] = ()
@@ -101,7 +110,8 @@ class Supervision:
                     collected = await self._collect()
                 reached = self._reached()
             finally:
-                usage = await self._destroy()
+                # Without a status nobody said that the tree is dead.
+                usage = await self._destroy() if status is None else self._usage()
                 for stop in tuple(self._stops):
                     stop.cancel()
                 # Every writer is dead now, so this neither blocks nor waits for a late one.
@@ -235,12 +245,20 @@ class Supervision:
         except RuntimeFailed:
             return ()
 
-    async def _destroy(self) -> SandboxUsage:
+    def _usage(self) -> SandboxUsage:
         try:
-            return await self._sandbox.destroy()
-        except (RuntimeFailed, OSError) as error:
-            self._complain("destroying failed", error)
+            return self._sandbox.usage()
+        except RuntimeFailed:
             return SandboxUsage()
+
+    async def _destroy(self) -> SandboxUsage:
+        """Once it is gone, a second call gives the same numbers."""
+        if self._last_usage is None:
+            try:
+                self._last_usage = await self._sandbox.destroy()
+            except (RuntimeFailed, OSError) as error:
+                self._complain("destroying failed", error)
+        return self._last_usage or SandboxUsage()
 
     def _complain(self, message: str, error: Exception) -> None:
         log.error(message, extra={"execution_id": self._plan.execution_id, "error": str(error)})

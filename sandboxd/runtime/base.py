@@ -33,7 +33,7 @@ class Sandbox(Protocol):
         """
 
     async def wait(self, execution_id: str) -> ExitStatus:
-        """Until the main process of that execution ended."""
+        """Until the main process of that execution ended and nothing that it left behind runs any more."""
 
     async def signal(self, execution_id: str, signum: int) -> None:
         """Send a signal to the process group of that execution."""

@@ -8,6 +8,7 @@ Talks to the daemon alone; dies with the spawner.
 import errno
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -182,19 +183,24 @@ class _Init:
                 self._armed.sock.close()
                 self._armed = None
             execution = self._executions.pop(pid, None)
-            if execution is None:
-                continue
-            self._report_start(pid, execution)
-            self._send(
-                wire.Exited(
-                    execution.execution_id,
-                    status,
-                    usage.ru_utime,
-                    usage.ru_stime,
-                    usage.ru_maxrss * 1024,
-                    execution.watch.finish(),
-                )
+            if execution is not None:
+                self._report_end(pid, execution, status, usage)
+
+    def _report_end(self, pid: int, execution: _Execution, status: int, usage: resource.struct_rusage) -> None:
+        """The daemon may believe that nothing of it runs any more, and that its streams have seen their last byte."""
+        self._report_start(pid, execution)
+        if not self._executions:
+            self._kill_all()
+        self._send(
+            wire.Exited(
+                execution.execution_id,
+                status,
+                usage.ru_utime,
+                usage.ru_stime,
+                usage.ru_maxrss * 1024,
+                execution.watch.finish(),
             )
+        )
 
     def _put(self, message: wire.Put, fds: list[int]) -> None:
         if len(fds) != 1:
@@ -231,22 +237,19 @@ class _Init:
                     os.kill(pid, message.signum)  # forked, but not yet past setsid
 
     def _stop(self, message: wire.Stop) -> None:
+        self._kill_all()
+        self._reap()
+        self._answer(message.request_id, None)
+
+    def _kill_all(self) -> None:
         """kill(-1) reaches whatever is in the pid namespace but us; repeated, since a fork may be under way."""
         while True:
             try:
                 os.kill(-1, signal.SIGKILL)
-            except ProcessLookupError:
-                break
-            self._wait_for_one()
-        self._reap()
-        self._answer(message.request_id, None)
-
-    def _wait_for_one(self) -> None:
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        self._reap()
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            except (ProcessLookupError, ChildProcessError):
+                return
+            self._reap()
 
     def _answer(self, request_id: int, error: OSError | None) -> None:
         if error is None:

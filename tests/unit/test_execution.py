@@ -143,6 +143,7 @@ async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:
     assert node.rules == ["execution.requested", "policy.decided", "execution.started", "execution.ended"]
     assert {event.execution_id for event in node.recorder.events} == {accepted.execution_id}
     assert len({event.trace_id for event in node.recorder.events}) == 1
+    await node.executor.settled()
     assert node.runtime.alive == set()
     assert node.admission.running == 0
 

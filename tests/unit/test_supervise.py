@@ -91,6 +91,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def ignore(outcome: Outcome) -> None:
+    pass
+
+
 async def begin(script: Script, plan: ExecPlan = PLAN, prepare: Callable[[FakeSandbox], None] | None = None) -> Run:
     clock, runtime, queue = FakeClock(), FakeRuntime(script=script), Queue()
     sandbox = FakeSandbox("s" * 32, script, runtime)
@@ -98,7 +102,7 @@ async def begin(script: Script, plan: ExecPlan = PLAN, prepare: Callable[[FakeSa
     if prepare is not None:
         prepare(sandbox)
     supervision = Supervision(sandbox, plan, clock, queue)
-    return Run(clock, runtime, sandbox, supervision, queue, asyncio.create_task(supervision.run()))
+    return Run(clock, runtime, sandbox, supervision, queue, asyncio.create_task(supervision.run(ignore)))
 
 
 def limited(**changes: float) -> ExecPlan:
@@ -329,7 +333,7 @@ async def test_asked_before_the_start_nothing_is_started() -> None:
     sandbox = FakeSandbox("s" * 32, hello, runtime)
     supervision = Supervision(sandbox, PLAN, FakeClock(), queue)
     supervision.end(EndReason.CANCELLED)
-    outcome = await supervision.run()
+    outcome = await supervision.run(ignore)
     assert outcome.end_reason is EndReason.CANCELLED
     assert sandbox.calls == ["destroy"]
 
@@ -362,6 +366,20 @@ async def test_trouble_at_the_end_keeps_the_exit_code(step: str) -> None:
     outcome = await run.task
     assert (outcome.end_reason, outcome.exit_code) == (EndReason.EXITED, 7)
     assert bool(outcome.files_skipped) == (step != "destroy")
+
+
+async def test_outcome_is_told_before_the_sandbox_is_removed() -> None:
+    runtime, queue = FakeRuntime(), Queue()
+    sandbox = FakeSandbox("s" * 32, hello, runtime)
+    seen: list[tuple[int | None, list[str]]] = []
+
+    async def told(outcome: Outcome) -> None:
+        seen.append((outcome.exit_code, list(sandbox.calls)))
+
+    await Supervision(sandbox, PLAN, FakeClock(), queue).run(told)
+    assert [code for code, _ in seen] == [0]
+    assert "destroy" not in seen[0][1]
+    assert sandbox.calls[-1] == "destroy"
 
 
 async def test_late_writer_does_not_keep_the_stream_open() -> None:
