@@ -43,10 +43,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunningDaemon:
-    """A daemon that answers. `process` is the spawner, parent of everything else."""
+    """A daemon that answers. `process` is the spawner, parent of everything else.
+
+    `address` is for a client in this process; `socket` is where the daemon itself listens. They differ where we are
+    root and the daemon is not, see `forward`.
+    """
 
     mode: Mode
     address: str
+    socket: Path
     config: Path
     state_dir: Path
     log: Path
@@ -100,12 +105,26 @@ def _start_in(directory: Path, mode: Mode, settings: str) -> Iterator[RunningDae
             stdout=sink,
             stderr=subprocess.STDOUT,
         )
-        daemon = RunningDaemon(mode, f"unix:{socket}", config, state, log, process)
         try:
-            _wait_until_it_answers(daemon)
-            yield daemon
+            with _way_in(mode, socket) as address:
+                daemon = RunningDaemon(mode, f"unix:{address}", socket, config, state, log, process)
+                _wait_until_it_answers(daemon)
+                yield daemon
         finally:
-            _stop(daemon)
+            _stop(process, log)
+
+
+@contextlib.contextmanager
+def _way_in(mode: Mode, socket: Path) -> Iterator[Path]:
+    """The socket that a client of this process may use: the daemon's own, or one that its user forwards to it."""
+    if mode.uid == os.geteuid():
+        yield socket
+        return
+    outer = socket.with_name("forward.sock")
+    forward = [*_as_user(mode), sys.executable, "-m", "tests.forward", str(outer), str(socket)]
+    entry = reachable.prefix(CHECKOUT)
+    with subprocess.Popen([*entry, *forward], cwd=CHECKOUT, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.PIPE):
+        yield outer
 
 
 def configuration(socket: Path, state_dir: Path) -> str:
@@ -127,14 +146,14 @@ def _wait_until_it_answers(daemon: RunningDaemon) -> None:
     raise AssertionError(f"sandboxd serve does not answer after {START_SECONDS} s:\n{_tail(daemon.log)}")
 
 
-def _stop(daemon: RunningDaemon) -> None:
-    daemon.process.terminate()
+def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.terminate()
     try:
-        daemon.process.wait(STOP_SECONDS)
+        process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        daemon.process.kill()
-        daemon.process.wait()
-        raise AssertionError(f"sandboxd serve did not drain in {STOP_SECONDS} s:\n{_tail(daemon.log)}") from None
+        process.kill()
+        process.wait()
+        raise AssertionError(f"sandboxd serve did not drain in {STOP_SECONDS} s:\n{_tail(log)}") from None
 
 
 def _tail(log: Path) -> str:
@@ -152,7 +171,11 @@ def _entry(mode: Mode, directory: Path, cgroup: Path | None) -> list[str]:
         bind = 'for f in passwd group subuid subgid; do mount --bind "$0/$f" "/etc/$f"; done; exec "$@"'
         entry += ["/usr/bin/unshare", "--mount", "--propagation", "private"]
         entry += ["/bin/sh", "-ec", bind, str(_accounts(directory / "etc", mode.uid))]
-    return [*entry, "/usr/bin/setpriv", f"--reuid={mode.uid}", f"--regid={mode.uid}", "--clear-groups"]
+    return entry + _as_user(mode)
+
+
+def _as_user(mode: Mode) -> list[str]:
+    return ["/usr/bin/setpriv", f"--reuid={mode.uid}", f"--regid={mode.uid}", "--clear-groups"]
 
 
 def _accounts(etc: Path, uid: int) -> Path:
