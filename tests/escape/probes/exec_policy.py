@@ -26,15 +26,23 @@ def _copy(name: str) -> str:
     return path
 
 
+# The loader tells a refused mapping in words, and does not always name the errno.
+_UNMAPPED = "failed to map segment"
+
+
 def _ran(argv: list[str], keep: Sequence[int] = ()) -> str:
     """Run it and see whether the marker came back; the loader tells a refused mapping only in words."""
     run = subprocess.run(argv, capture_output=True, check=False, pass_fds=keep)
     if b"marker" in run.stdout:
         return "the image ran"
+    raise _in_words(run.stderr.decode(errors="replace"))
+
+
+def _in_words(text: str) -> Exception:
     for code in (errno.EPERM, errno.EACCES):
-        if os.strerror(code).encode() in run.stderr:
-            raise OSError(code, run.stderr.decode(errors="replace"))
-    raise Refused(run.stderr.decode(errors="replace"))
+        if os.strerror(code) in text or (code == errno.EPERM and _UNMAPPED in text):
+            return OSError(code, text)
+    return Refused(text)
 
 
 @probe()
@@ -138,10 +146,7 @@ def dlopen_copy() -> None:
     try:
         ctypes.CDLL(os.path.abspath(f"{sys.argv[2]}/evil.so"))
     except OSError as error:
-        for code in (errno.EPERM, errno.EACCES):
-            if os.strerror(code) in str(error):
-                raise OSError(code, str(error)) from error
-        raise Refused(str(error)) from error
+        raise _in_words(str(error)) from error
 
 
 @probe()

@@ -27,7 +27,8 @@ NUMBERS = {
     "finit_module": 313, "seccomp": 317, "memfd_create": 319, "kexec_file_load": 320, "bpf": 321, "execveat": 322,
     "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431,
     "fsmount": 432, "fspick": 433, "pidfd_open": 434, "clone3": 435, "openat2": 437, "pidfd_getfd": 438,
-    "mount_setattr": 442, "landlock_restrict_self": 446, "memfd_secret": 447, "renameat2": 316, "process_madvise": 440,
+    "mount_setattr": 442, "landlock_restrict_self": 446, "prlimit64": 302,
+    "memfd_secret": 447, "renameat2": 316, "process_madvise": 440,
 }  # fmt: skip
 
 Argument = int | bytes | ctypes.Array | ctypes.Structure | None  # type: ignore[type-arg]
@@ -106,18 +107,23 @@ def in_child(attempt: Callable[[], None]) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        number = 0
         try:
-            attempt()
-        except OSError as error:
-            number = error.errno or errno.EIO
-        os.write(writer, number.to_bytes(4, "little"))
-        os._exit(0)
+            try:
+                number = 0
+                attempt()
+            except OSError as error:
+                number = error.errno or errno.EIO
+            os.write(writer, number.to_bytes(4, "little"))
+        finally:  # whatever else it raises: this process must not go on as a second parent
+            os._exit(0)
     os.close(writer)
     data = os.read(reader, 4)
+    os.close(reader)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         os.kill(os.getpid(), os.WTERMSIG(status))
+    if not data:
+        raise RuntimeError("the child of the probe broke")
     if number := int.from_bytes(data, "little"):
         raise OSError(number, os.strerror(number))
 

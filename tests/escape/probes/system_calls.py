@@ -576,8 +576,8 @@ def unknown_999() -> None:
 @probe()
 def raise_open_files() -> None:
     def lower_then_raise() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+        for hard in (64, 128):
+            syscall("prlimit64", 0, resource.RLIMIT_NOFILE, struct.pack("<QQ", 64, hard), None)
 
     in_child(lower_then_raise)
 
