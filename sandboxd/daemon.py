@@ -168,11 +168,11 @@ class Daemon:
         """The profiles on disk, once the spawner has compiled the very same ones."""
         protected = (self._settings.state_dir, str(self._settings.socket_path.parent))
         paths = self._settings.profile_paths
-        loaded = load_profiles(paths, protected=protected)
+        loaded = load_profiles(paths, protected=protected, filters_proved=True)
         if _digests(loaded) != dict(self._runtime.hello.templates if templates is None else templates):
             # They changed after the spawner read them.
             templates = await self._runtime.reload()
-            loaded = load_profiles(paths, protected=protected)
+            loaded = load_profiles(paths, protected=protected, filters_proved=True)
             if _digests(loaded) != dict(templates):
                 raise ConfigInvalid("profiles change while they are being read; reload once they are written")
         return loaded

@@ -57,8 +57,12 @@ class ProfileSet:
         return (self.profiles[name] for name in self.names())
 
 
-def load_profiles(paths: Sequence[Path], *, protected: Sequence[str] = ()) -> ProfileSet:
-    """Files, and directories of `*.yaml`; `protected` are directories of the daemon that no profile may show."""
+def load_profiles(paths: Sequence[Path], *, protected: Sequence[str] = (), filters_proved: bool = False) -> ProfileSet:
+    """Files, and directories of `*.yaml`; `protected` are directories of the daemon that no profile may show.
+
+    `filters_proved`: the caller compares digests with templates that the spawner's compiler made, so this one need not
+    compile the same filters again.
+    """
     sources: dict[str, Source] = {}
     for path in _files(paths):
         source = parse(_bytes(path), str(path), protected)
@@ -69,7 +73,8 @@ def load_profiles(paths: Sequence[Path], *, protected: Sequence[str] = ()) -> Pr
         sources[name] = source
     if not sources:
         raise ProfileInvalid(f"no profile in {', '.join(map(str, paths))}; expected files named *.yaml")
-    return ProfileSet({name: _resolved(source, sources) for name, source in sources.items()})
+    resolved = {name: _resolved(source, sources, filters_proved) for name, source in sources.items()}
+    return ProfileSet(resolved)
 
 
 def parse(data: bytes, name: str, protected: Sequence[str] = ()) -> Source:
@@ -147,13 +152,14 @@ def _bytes(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _resolved(source: Source, sources: Mapping[str, Source]) -> ResolvedProfile:
+def _resolved(source: Source, sources: Mapping[str, Source], filters_proved: bool) -> ResolvedProfile:
     try:
         spec = _with_parents(source, sources)
         problems = list(checks.whole(spec))
         if problems:
             raise ProfileInvalid("; ".join(problems))
-        seccomp.compiled(spec.seccomp)
+        if not filters_proved:
+            seccomp.compiled(spec.seccomp)
     except ProfileInvalid as error:
         raise source.error(("spec",), error.message) from error
     metadata = source.profile.metadata
