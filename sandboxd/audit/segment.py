@@ -40,7 +40,9 @@ def private_directory(path: Path) -> int:
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid():
         os.close(descriptor)
-        raise PermissionError(errno.EPERM, f"it belongs to uid {status.st_uid}; give it to uid {os.geteuid()}", str(path))
+        raise PermissionError(
+            errno.EPERM, f"it belongs to uid {status.st_uid}; give it to uid {os.geteuid()}", str(path)
+        )
     if stat.S_IMODE(status.st_mode) != _PRIVATE_DIRECTORY:
         os.fchmod(descriptor, _PRIVATE_DIRECTORY)
     return descriptor

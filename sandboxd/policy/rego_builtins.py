@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from sandboxd.errors import PolicyInvalid
 
 # Left out on purpose, because rego-cpp keeps strings in their JSON escaped form and these see the escapes of a quote,
-# a backslash or a control character: substring, indexof, upper, format of times, hashes, base64. `count` of a string
-# has the same fault but is needed for collections.
+# a backslash or a control character: substring, indexof, upper, hashes, base64. `count` of a string has the same fault
+# but is needed for collections. object.union merges the first level only, where the reference merges all.
 PROVEN = frozenset({
     "abs", "array.concat", "array.reverse", "array.slice", "ceil", "concat", "contains", "count", "endswith", "floor",
     "glob.match", "intersection", "is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string",
     "lower", "max", "min", "numbers.range", "object.filter", "object.get", "object.keys", "object.remove",
-    "object.union", "product", "regex.match", "replace", "round", "sort", "split", "sprintf", "startswith",
+    "product", "regex.match", "replace", "round", "sort", "split", "sprintf", "startswith",
     "strings.any_prefix_match", "strings.any_suffix_match", "sum", "to_number", "trim", "trim_left", "trim_prefix",
     "trim_right", "trim_space", "trim_suffix", "type_name", "union",
 })  # fmt: skip
@@ -65,19 +65,19 @@ def _aliases(source: str) -> frozenset[str]:
 def _calls(source: str) -> Iterator[_Call]:
     """Whatever stands before a parenthesis; a bracketed name (`http["send"](…)`) is given as `]`."""
     depth = 0
-    previous, starts_line = "", False
+    previous, line, starts_line = "", 1, False
     for match in _TOKEN.finditer(source):
         text = match[0]
         if match.lastgroup == "space":
             continue
         if text == "(" and previous and previous not in _KEYWORDS:
-            line = source.count("\n", 0, match.start()) + 1
             yield _Call(previous, line, is_head=depth == 0 and starts_line)
         if text in "([{":
             depth += 1
         elif text in ")]}":
             depth -= 1
         if match.lastgroup == "name":
+            line = source.count("\n", 0, match.start()) + 1
             starts_line = match.start() == 0 or source[match.start() - 1] == "\n" or previous == "default"
             previous = text
         else:

@@ -1,0 +1,52 @@
+"""Policy engines for tests: one that answers what it is told, and the inputs to ask with."""
+
+from dataclasses import dataclass, field
+
+from sandboxd.model import Agent, Caller, Decision, ExecutionStart, Isolation, Limits, Verdict
+from sandboxd.policy.base import PolicyInput, SandboxFacts, action_input
+
+LIMITS = Limits(30.0, 0.0, 20.0, 1.0, 1 << 28, 64, 256, 1 << 26, 1 << 26, 4096, 1 << 26, 4096, 1 << 20, 1 << 20,
+                1 << 24, 1 << 22, 64, 0, 0)  # fmt: skip
+CALLER = Caller("local", "uid:0", (), "/sandboxd.v1.SandboxService/Execute")
+
+
+def start(argv: tuple[str, ...] = ("/bin/true",), env_names: tuple[str, ...] = ()) -> ExecutionStart:
+    return ExecutionStart(
+        argv=argv,
+        language="",
+        code_sha256="",
+        findings=(),
+        env_names=env_names,
+        files=(),
+        stdin_bytes=0,
+        isolation=Isolation.PROCESS,
+        network="none",
+        limits=LIMITS,
+        labels=(),
+        agent=Agent(),
+    )
+
+
+def question(action: ExecutionStart | None = None, profile: str = "default") -> PolicyInput:
+    sandbox = SandboxFacts("0" * 32, "process")
+    return action_input(action or start(), CALLER, profile, "0" * 64, (), sandbox, "node", "2026-01-01T00:00:00.000Z")
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """Answers `answer`, whatever it is; raises it if it is an exception. Remembers what it was asked."""
+
+    answer: object = Decision(Verdict.ALLOW, (), "fake-1")
+    name: str = "fake"
+    revision: str = "fake-1"
+    asked: list[PolicyInput] = field(default_factory=list)
+    closed: bool = False
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        self.asked.append(document)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]  # what a faulty engine does
+
+    async def close(self) -> None:
+        self.closed = True

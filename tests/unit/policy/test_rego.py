@@ -1,0 +1,293 @@
+"""The engine, and one test per guard: each shows what the library does without it, then what the engine does."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from regopy import Interpreter
+
+from sandboxd.errors import PolicyInvalid
+from sandboxd.model import Decision, Verdict
+from sandboxd.policy import rego
+from sandboxd.policy.base import PolicyEngine, PolicyInput
+from tests.fakes.policy import question, start
+
+HEAD = "package sandboxd\nimport rego.v1\n"
+ALLOW = 'decision := {"verdict": "allow"}'
+STALL = """
+default decision := {"verdict": "allow"}
+decision := {"verdict": "deny"} if { some a in input.action.argv; regex.match("^(a+)+$", a) }
+"""
+BOMB = start(argv=("a" * 40 + "b",))
+
+
+def policy(directory: Path, text: str) -> list[Path]:
+    (directory / "p.rego").write_text(HEAD + text)
+    return [directory]
+
+
+@asynccontextmanager
+async def engine(directory: Path, text: str, deadline_seconds: float = 5.0) -> AsyncIterator[PolicyEngine]:
+    made = rego.create(policy(directory, text), deadline_seconds)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def bare(text: str, document: object, *, strict: bool) -> str:
+    """The library as it comes: no guards."""
+    interpreter = Interpreter()
+    interpreter.strict_built_in_errors = strict
+    interpreter.add_module("p.rego", HEAD + text)
+    bundle = interpreter.build(None, ["sandboxd/decision"])
+    interpreter.set_input_term(json.dumps(document))
+    return str(interpreter.query_bundle_entrypoint(bundle, "sandboxd/decision"))
+
+
+def workers() -> set[int]:
+    """Pids of the policy workers that are children of this process."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"rego_worker.py" in command:
+            found.add(int(status.parent.name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_worker_left() -> Iterator[None]:
+    before = workers()
+    yield
+    assert workers() == before
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_it_answers(made: PolicyEngine) -> Decision:
+    async with asyncio.timeout(20):
+        while (decision := await made.decide(question())).verdict is not Verdict.ALLOW:
+            await asyncio.sleep(0.01)
+    return decision
+
+
+async def test_the_policy_decides_on_the_input(tmp_path: Path) -> None:
+    text = 'decision := {"verdict": v} if { v := {"/bin/true": "allow", "/bin/false": "deny"}[input.action.argv[0]] }'
+    async with engine(tmp_path, f'default decision := {{"verdict": "warn"}}\n{text}') as made:
+        verdicts = [
+            (await made.decide(question(start(argv=(argv,))))).verdict for argv in ("/bin/true", "/bin/false", "x")
+        ]
+        assert verdicts == [Verdict.ALLOW, Verdict.DENY, Verdict.WARN]
+        assert made.revision == (await made.decide(question())).revision
+
+
+async def test_answers_of_pipelined_questions_are_not_mixed_up(tmp_path: Path) -> None:
+    text = 'decision := {"verdict": "allow", "message_for_agent": input.action.argv[0]}'
+    async with engine(tmp_path, text) as made:
+        asked = [str(number) for number in range(200)]
+        decisions = await asyncio.gather(*(made.decide(question(start(argv=(argv,)))) for argv in asked))
+        assert [decision.message_for_agent for decision in decisions] == asked
+
+
+async def test_an_input_without_an_answer_is_denied_as_undefined(tmp_path: Path) -> None:
+    text = f'{ALLOW} if input.action.argv[0] == "/bin/true"'
+    async with engine(tmp_path, text) as made:
+        decision = await made.decide(question(start(argv=("x",))))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_undefined")
+
+
+# Guard 1: built-ins that fail or are not there.
+
+
+async def test_a_failing_builtin_denies_where_the_bare_library_allows(tmp_path: Path) -> None:
+    text = f"{ALLOW} if not bad\nbad if to_number(input.action.argv[0]) == 1"
+    assert '"allow"' in bare(text, {"action": {"argv": ["x"]}}, strict=False)
+    text = f"{ALLOW} if ok\n{ALLOW} if {{ not ok; not bad }}\n" + (
+        'ok if input.action.argv[0] == "/bin/true"\nbad if to_number(input.action.argv[0]) == 1'
+    )
+    async with engine(tmp_path, text) as made:
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+        decision = await made.decide(question(start(argv=("x",))))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+
+
+@pytest.mark.parametrize(
+    "call", ['http.send({"url": "http://x/", "method": "get"})', 'net.cidr_contains("10.0.0.0/8", "10.1.1.1")']
+)
+def test_a_builtin_that_is_missing_is_refused_at_load_where_the_bare_library_allows(tmp_path: Path, call: str) -> None:
+    text = f"{ALLOW} if not bad\nbad if {call}"
+    assert '"allow"' in bare(text, {}, strict=False)
+    with pytest.raises(PolicyInvalid, match=r"p\.rego:4"):
+        rego.create(policy(tmp_path, text))
+
+
+# Guard 2: how the input is handed over.
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [("a\0b", r'"a\u0000b"'), ('a"b', r'"a\"b"'), ("a\\b", r'"a\\b"'), ("a\nb", r'"a\nb"'), ("é✓😀", '"é✓😀"')],
+)
+async def test_input_text_arrives_whole(tmp_path: Path, value: str, literal: str) -> None:
+    text = f'default decision := {{"verdict": "deny"}}\n{ALLOW} if input.action.argv[0] == {literal}'
+    async with engine(tmp_path, text) as made:
+        assert (await made.decide(question(start(argv=(value,))))).verdict is Verdict.ALLOW
+        assert (await made.decide(question(start(argv=("a",))))).verdict is Verdict.DENY
+
+
+def test_the_bare_library_cuts_text_at_nul_when_given_an_object() -> None:
+    interpreter = Interpreter()
+    interpreter.set_input({"a": "x\0forbidden"})
+    assert str(interpreter.query("input.a")) == '{"expressions":["x"]}'
+
+
+async def test_integers_from_2_to_the_63_arrive_whole(tmp_path: Path) -> None:
+    document = json.loads(question().document)
+    document["action"]["stdin_bytes"] = 2**63 + 1
+    text = f'default decision := {{"verdict": "deny"}}\n{ALLOW} if input.action.stdin_bytes == 9223372036854775809'
+    async with engine(tmp_path, text) as made:
+        assert (await made.decide(PolicyInput(json.dumps(document).encode()))).verdict is Verdict.ALLOW
+
+
+# Guards 3 and 4: one interpreter in one thread of one process, compiled once.
+
+
+async def test_the_policy_is_compiled_once_and_the_files_are_not_read_again(tmp_path: Path) -> None:
+    async with engine(tmp_path, ALLOW) as made:
+        (tmp_path / "p.rego").write_text(HEAD + 'decision := {"verdict": "deny"}')
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+
+
+# Guard 5: expressions that backtrack, policies that abort.
+
+
+async def test_a_stalling_regex_is_denied_at_the_deadline_and_the_loop_goes_on(tmp_path: Path) -> None:
+    async with engine(tmp_path, STALL, deadline_seconds=0.3) as made:
+        first = workers()
+        stalled = asyncio.create_task(made.decide(question(BOMB)))
+        behind = asyncio.create_task(made.decide(question()))
+        ticks = 0
+        while not stalled.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert ticks > 2
+        for decision in (await stalled, await behind, await made.decide(question())):
+            assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_timeout")
+        await until_it_answers(made)
+        assert not workers() & first
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_meanwhile_everything_is_denied(tmp_path: Path) -> None:
+    before = workers()
+    async with engine(tmp_path, ALLOW) as made:
+        await made.decide(question())
+        (pid,) = workers() - before
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: pid not in workers())
+        decision = await made.decide(question())
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+        assert (await until_it_answers(made)).verdict is Verdict.ALLOW
+
+
+def test_a_policy_that_aborts_the_compiler_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+    text = "decision := x if { x := data.other.d with input as json.marshal(input) }"
+    with pytest.raises(PolicyInvalid):
+        rego.create(policy(tmp_path, text))
+
+
+async def test_the_worker_dies_with_the_daemon(tmp_path: Path) -> None:
+    policy(tmp_path, STALL)
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom sandboxd.policy import rego\n"
+        "made = rego.create([Path(sys.argv[1])])\nprint(made._worker.pid, flush=True)\nsys.stdin.read()"
+    )
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(tmp_path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert daemon.stdout is not None
+    pid = int(await daemon.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    daemon.kill()
+    await daemon.wait()
+    await until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def test_the_worker_has_no_environment_no_descriptors_and_limits(tmp_path: Path) -> None:
+    before = workers()
+    os.environ["SANDBOXD_TEST_SECRET"] = "x"
+    try:
+        async with engine(tmp_path, ALLOW):
+            (pid,) = workers() - before
+            process = Path(f"/proc/{pid}")
+            assert b"SANDBOXD_TEST_SECRET" not in (process / "environ").read_bytes()
+            assert sorted(str(fd.readlink()).partition(":")[0] for fd in (process / "fd").iterdir()) == [
+                "/dev/null", "/dev/null", "/dev/null", "socket",
+            ]  # fmt: skip
+            limits = (process / "limits").read_text()
+            assert f"{1 << 30}" in limits
+            assert "NoNewPrivs:\t1" in (process / "status").read_text()
+    finally:
+        del os.environ["SANDBOXD_TEST_SECRET"]
+
+
+# Guard 6: whatever is not a decision.
+
+
+@pytest.mark.parametrize("answer", ['{"verdict": "maybe"}', '"allow"', "1", "null", '[{"verdict": "allow"}]'])
+async def test_an_answer_of_another_shape_is_denied(tmp_path: Path, answer: str) -> None:
+    text = f'decision := {answer} if input.action.argv[0] == "x"\n{ALLOW} if input.action.argv[0] != "x"'
+    async with engine(tmp_path, text) as made:
+        decision = await made.decide(question(start(argv=("x",))))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
+
+
+async def test_rules_that_contradict_each_other_deny(tmp_path: Path) -> None:
+    text = f'{ALLOW} if input.action.argv[0]\ndecision := {{"verdict": "warn"}} if input.action.argv[0] == "x"'
+    async with engine(tmp_path, text) as made:
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+        assert (await made.decide(question(start(argv=("x",))))).verdict is Verdict.DENY
+
+
+async def test_an_oversized_input_is_denied_and_not_sent(tmp_path: Path) -> None:
+    async with engine(tmp_path, ALLOW) as made:
+        decision = await made.decide(question(start(argv=("x" * rego.MAX_DOCUMENT_BYTES,))))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+
+
+async def test_a_closed_engine_denies(tmp_path: Path) -> None:
+    async with engine(tmp_path, ALLOW) as made:
+        await made.decide(question())
+        await made.close()
+        assert (await made.decide(question())).verdict is Verdict.DENY
+
+
+# Load.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("decision := { if", r"p\.rego:3: "),
+        ("a := 1\ndecision := [", r"p\.rego:4: "),
+        ("other := 1", "sample"),
+        ("decision := 1", "sample"),
+        ("decision := nosuch", "sample|p.rego:3"),
+    ],
+)
+def test_a_policy_that_cannot_answer_is_refused_at_load(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PolicyInvalid, match=message):
+        rego.create(policy(tmp_path, text))

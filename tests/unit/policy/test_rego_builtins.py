@@ -1,0 +1,60 @@
+import pytest
+
+from sandboxd.errors import PolicyInvalid
+from sandboxd.policy.rego_builtins import check_calls
+
+HEAD = "package sandboxd\nimport rego.v1\n"
+
+
+def check(text: str) -> None:
+    check_calls([("p.rego", HEAD + text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a := count(input.x)",
+        'a if { startswith(lower(input.x), "y") }',
+        "f(x) := x + 1\na := f(1)",
+        "default f(_) := 1\na := f(2)",
+        "lib.f(x) := x\na := lib.f(1)",
+        "a := data.lib.f(1)",
+        "import data.other.strings\na := strings.f(1)",
+        "import data.other as o\na := o.f(1)",
+        "# http.send(input)\na := 1",
+        'a := "http.send(1)"',
+        "a := `http.send(1)`",
+        'a := "\\"http.send(1)"',
+        "a := 1 + (2 * 3)",
+        "a if not (input.x)",
+        "a contains x if { some x in (input.y) }",
+    ],
+)
+def test_proven_and_own_functions_pass(text: str) -> None:
+    check(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        ('deny if http.send({"url": "x"})', "http.send", 3),
+        ("a := 1\nb := net.cidr_contains(input.a, input.b)", "net.cidr_contains", 4),
+        ("a := nosuch(1)", "nosuch", 3),
+        ("a if {\nhttp.send(1)\n}", "http.send", 4),
+        ("a if {\n\tprint(1)\n}", "print", 4),
+        ("a := http.send (1)", "http.send", 3),
+        ("a := http.send\n(1)", "http.send", 3),
+        ("a := http.send # x\n (1)", "http.send", 3),
+        ('a := http["send"](1)', "]", 3),
+        ("a := [http.send(1)]", "http.send", 3),
+        ('a := "\\\\" ; b := http.send("\\"")', "http.send", 3),
+        ("a := time.now_ns()", "time.now_ns", 3),
+        ("a := opa.runtime()", "opa.runtime", 3),
+        ("a := regex.replace(input.a, input.b, input.c)", "regex.replace", 3),
+    ],
+)
+def test_any_other_function_is_refused_with_file_and_line(text: str, name: str, line: int) -> None:
+    with pytest.raises(PolicyInvalid) as caught:
+        check(text)
+    assert caught.value.message.startswith(f"p.rego:{line}")
+    assert repr(name) in caught.value.message

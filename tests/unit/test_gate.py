@@ -1,0 +1,105 @@
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.gate import Gate, Subject
+from sandboxd.model import Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.policy.base import PolicyInput
+from tests.fakes.policy import CALLER, FakeEngine, start
+
+SUBJECT = Subject("default", "d" * 64, (("team", "a"),), "0" * 32, "process")
+ALLOW = Decision(Verdict.ALLOW, (), "r1")
+
+
+async def decide(answer: object) -> Decision:
+    return await Gate(FakeEngine(answer), node="n", clock=lambda: 1.25).decide(start(), CALLER, SUBJECT)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ALLOW, Verdict.WARN, Verdict.DENY])
+async def test_verdict_passes_with_its_reasons(verdict: Verdict) -> None:
+    decision = await decide(Decision(verdict, (Reason("c", "m"),), "r1"))
+    assert (decision.verdict, decision.reasons, decision.revision) == (verdict, (Reason("c", "m"),), "r1")
+
+
+async def test_transform_passes_with_its_obligations() -> None:
+    obligations = Obligations((("wall_seconds", 1.0),), Isolation.GVISOR, ("stdout",))
+    decision = await decide(Decision(Verdict.TRANSFORM, (), "r1", obligations=obligations))
+    assert (decision.verdict, decision.obligations) == (Verdict.TRANSFORM, obligations)
+
+
+async def test_escalation_is_denied_while_nobody_can_approve() -> None:
+    decision = await decide(Decision(Verdict.ESCALATE, (Reason("c", "m"),), "r1"))
+    assert decision.verdict is Verdict.DENY
+    assert [reason.code for reason in decision.reasons] == ["approval_unavailable", "c"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (RuntimeError("secret detail"), "policy_unavailable"),
+        (OSError(5, "broken"), "policy_unavailable"),
+        (TimeoutError(), "policy_timeout"),
+        (None, "policy_malformed"),
+        (True, "policy_malformed"),
+        ({"verdict": "allow"}, "policy_malformed"),
+        (replace(ALLOW, revision=""), "policy_malformed"),
+        (replace(ALLOW, verdict="allow"), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, obligations=None), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, obligations=Obligations((("no_such_limit", 1.0),))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations((("idle_seconds", 0.0),))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations((("wall_seconds", float("inf")),))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations((("pids", True),))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations(runtime_floor="gvisor")), "policy_malformed"),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+async def test_whatever_is_wrong_with_the_engine_is_a_deny(answer: object, code: str) -> None:
+    decision = await decide(answer)
+    assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, code)
+    assert decision.revision
+    assert "secret detail" not in str(decision)
+
+
+async def test_an_action_that_is_not_text_is_denied_without_asking() -> None:
+    engine = FakeEngine()
+    decision = await Gate(engine).decide(start(argv=("\ud800",)), CALLER, SUBJECT)
+    assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
+    assert engine.asked == []
+
+
+async def test_an_engine_that_never_answers_is_denied() -> None:
+    class Silent(FakeEngine):
+        async def decide(self, document: PolicyInput) -> Decision:
+            await asyncio.Event().wait()
+            return ALLOW
+
+    decision = await Gate(Silent(), deadline_seconds=0.0).decide(start(), CALLER, SUBJECT)
+    assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_timeout")
+
+
+async def test_the_decision_carries_the_input_it_was_taken_on() -> None:
+    decision = await decide(ALLOW)
+    document = json.loads(decision.input_json)
+    assert document["profile"] == {"name": "default", "digest": "d" * 64, "labels": {"team": "a"}}
+    assert (document["node"], document["time"]) == ("n", "1970-01-01T00:00:01.250Z")
+
+
+async def test_replacing_the_engine_leaves_a_decision_under_way_on_the_former() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(FakeEngine):
+        async def decide(self, document: PolicyInput) -> Decision:
+            asked.set()
+            await go.wait()
+            return replace(ALLOW, revision="old")
+
+    former = Slow()
+    gate = Gate(former)
+    under_way = asyncio.create_task(gate.decide(start(), CALLER, SUBJECT))
+    await asked.wait()
+    assert gate.replace(FakeEngine(replace(ALLOW, revision="new"))) is former
+    go.set()
+    assert (await under_way).revision == "old"
+    assert (await gate.decide(start(), CALLER, SUBJECT)).revision == "new"
