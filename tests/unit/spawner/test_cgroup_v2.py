@@ -10,8 +10,8 @@ import pytest
 
 from sandboxd.spawner import counters, sys
 from sandboxd.spawner.cgroup_base import CgroupLimits
-from sandboxd.spawner.cgroup_files import Directory
-from sandboxd.spawner.cgroup_v2 import SUPERVISOR, V2Cgroup, V2Tree, enable, move_to_leaf
+from sandboxd.spawner.cgroup_files import Directory, remove_tree
+from sandboxd.spawner.cgroup_v2 import SUPERVISOR, V2Cgroup, V2Tree, enable, leave_leaf, move_to_leaf
 from tests.skips import need_kernel
 from tests.unit.spawner.conftest import SANDBOX_ID, Children
 
@@ -152,12 +152,23 @@ def test_memory_beyond_the_limit_kills_the_whole_cgroup(v2_tree: V2Tree, made: V
     assert dict(made.usage())["oom_kills"] >= 1
 
 
-def test_supervisor_leaf_takes_the_processes_of_its_parent(v2_tree: V2Tree, children: Children) -> None:
-    parent = v2_tree._base
+def test_processes_move_into_a_leaf_and_back(v2_tree: V2Tree, children: Children) -> None:
+    """What the rule against processes in inner cgroups demands, and that nothing of it stays behind."""
+    v2_tree._base.make("service")
+    parent = v2_tree._base.child("service")
     pid = children.start(before=lambda pid: parent.write("cgroup.procs", str(pid)))
     move_to_leaf(parent)
     assert parent.pids() == set()
     assert parent.read(f"{SUPERVISOR}/cgroup.procs").split() == [str(pid)]
+    assert set(enable(parent, parent.read("cgroup.controllers").split())) == v2_tree.controllers
+    parent.make("sandboxd-other")
+    leave_leaf(parent)
+    assert parent.has(SUPERVISOR), "another daemon works here"
+    remove_tree(parent, "sandboxd-other")
+    leave_leaf(parent)
+    assert parent.pids() == {pid}
+    assert (parent.subdirectories(), parent.read("cgroup.subtree_control").strip()) == ([], "")
+    parent.close()
 
 
 def test_controller_that_cannot_be_switched_on_is_not_reported(v2_tree: V2Tree) -> None:

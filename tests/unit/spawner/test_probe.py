@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import pytest
 from sandboxd.model import Guarantee, State
 from sandboxd.spawner import cgroup, probe, trial
 from tests import reachable
-from tests.skips import need_program, need_root
+from tests.skips import need_kernel, need_program, need_root
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 UID = 64330
 AS_USER = ("/usr/bin/setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+PROBE = ("/usr/bin/python3", "-B", "-m", "sandboxd.spawner.probe")
 # As container engines do it. Another whole proc anywhere in sight would let a user mount one after all.
 MASKED = (
     "grep -F ' - proc ' /proc/self/mountinfo | cut -d ' ' -f 5 | grep -vx /proc | xargs -r -n 1 umount -l; "
@@ -48,7 +49,7 @@ def _read(facts: Sequence[Sequence[str]], mode: str = "", refusal: str = "") -> 
 
 
 def _probe(*before: str) -> Answer:
-    command = [*reachable.prefix(CHECKOUT), *before, "/usr/bin/python3", "-B", "-m", "sandboxd.spawner.probe"]
+    command = [*reachable.prefix(CHECKOUT), *before, *PROBE]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, env={"PATH": os.defpath})
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
@@ -112,6 +113,37 @@ def test_ordinary_user_with_subordinate_ids_gives_each_sandbox_its_own(tmp_path:
     answer = _probe(*_private(ACCOUNTS, str(tmp_path), *AS_USER))
     assert answer.mode == "rootless-subuid"
     assert answer.states[Guarantee.ID_PER_SANDBOX] == State.ENFORCED
+
+
+@pytest.fixture
+def delegated() -> Iterator[Path]:
+    """A cgroup as a service manager delegates it to a user (cgroup v2)."""
+    need_root()
+    root = Path("/sys/fs/cgroup")
+    controllers = root / "cgroup.controllers"
+    need_kernel("memory and pids in cgroup v2", present=controllers.exists() and "memory" in controllers.read_text())
+    (root / "cgroup.subtree_control").write_text("+memory +pids +cpu +io")
+    group = root / f"probe-test-{os.getpid()}"
+    group.mkdir()
+    for path in (group, group / "cgroup.procs", group / "cgroup.subtree_control", group / "cgroup.threads"):
+        os.chown(path, UID, UID)
+    yield group
+    (group / "cgroup.kill").write_text("1")
+    for below in sorted(group.rglob("*/"), reverse=True):
+        below.rmdir()
+    group.rmdir()
+
+
+def test_user_with_a_delegated_cgroup_has_all_limits_and_leaves_it_as_it_was(delegated: Path) -> None:
+    enter = 'echo $$ >"$0/cgroup.procs"; "$@"; cat "$0/cgroup.subtree_control" >&2; exec ls -d "$0"/*/ >&2'
+    command = ("/bin/sh", "-c", enter, str(delegated), *AS_USER, *PROBE)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    answer = _read(json.loads(done.stdout)["facts"])
+    for limit in ("memory", "pids", "cpus", "cpu_time", "io"):
+        assert answer.states[f"limit.{limit}"] == State.ENFORCED, answer.reasons[f"limit.{limit}"]
+    assert answer.layers["limit.memory"] == "cgroup v2"
+    assert "No such file" in done.stderr.strip().splitlines()[-1]
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_uid_0_without_capabilities_is_refused_by_their_names() -> None:
