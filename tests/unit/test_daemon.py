@@ -1,0 +1,213 @@
+"""The daemon as a whole on a fake spawner: start, recovery, reload, drain. The journal, policy and socket are real."""
+
+import asyncio
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sandboxd import daemon
+from sandboxd.audit.recorder import Recorder
+from sandboxd.config import Config, shipped
+from sandboxd.config import parse as parse_config
+from sandboxd.daemon import EX_CONFIG, EX_SOFTWARE, Daemon
+from sandboxd.errors import ConfigInvalid, Draining, RuntimeFailed
+from sandboxd.model import Accepted, ArgvProgram, Caller, EndReason, ExecuteRequest, Outcome
+from sandboxd.profile.load import load_profiles
+from sandboxd.spawner import wire
+from tests.fakes.runtime import FakeSandbox, forever
+from tests.fakes.spawner import FakeSpawner, Templates
+from tests.unit.test_recovery import STARTED, requested
+
+CALLER = Caller("local", "uid:0", (), "Execute")
+REQUEST = ExecuteRequest(ArgvProgram(("/bin/true",)))
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Short, since a socket's path is."""
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-unit-"))
+    shutil.copytree(shipped("profiles"), directory / "profiles")
+    shutil.copytree(shipped("policies"), directory / "policies")
+    yield directory
+    shutil.rmtree(directory)
+
+
+def settings(home: Path, more: str = "") -> Config:
+    text = (
+        f"listen: [{{unix: {home}/run/s.sock}}]\nstate_dir: {home}/state\nprofiles: {{paths: [{home}/profiles]}}\n"
+        f"policy: {{paths: [{home}/policies]}}\nsinks: []\ndrain_grace_seconds: 0\n{more}"
+    )
+    return parse_config(text.encode(), "c.yaml")
+
+
+def templates(home: Path) -> Templates:
+    return tuple((profile.name, profile.digest) for profile in load_profiles([home / "profiles"]))
+
+
+def journal(home: Path) -> list[dict[str, dict[str, object]]]:
+    lines = [path.read_text().splitlines() for path in sorted((home / "state" / "journal").glob("*.jsonl"))]
+    return [json.loads(line) for segment in lines for line in segment]
+
+
+def rules(home: Path) -> list[object]:
+    return [record["rule"] for record in journal(home)]
+
+
+@asynccontextmanager
+async def running(home: Path, spawner: FakeSpawner, more: str = "") -> AsyncIterator[tuple[Daemon, asyncio.Task[int]]]:
+    """A daemon that serves; drained at the end."""
+    spawner.templates = spawner.templates or templates(home)
+    node = Daemon(settings(home, more), spawner)  # type: ignore[arg-type]
+    task = asyncio.create_task(node.run())
+    served = asyncio.create_task(spawner.served.wait())
+    await asyncio.wait({task, served}, return_when=asyncio.FIRST_COMPLETED)
+    served.cancel()
+    if task.done():
+        task.result()
+    try:
+        yield node, task
+    finally:
+        spawner.drain(wire.Drain(0.0))
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_it_serves_then_drains_and_both_are_on_record(home: Path) -> None:
+    spawner = FakeSpawner()
+    async with running(home, spawner) as (node, task):
+        assert spawner.status == f"serving {home}/run/s.sock"
+        assert (home / "run" / "s.sock").is_socket()
+        outcome = [item async for item in node._executor.execute(REQUEST, CALLER)][-1]
+        assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.EXITED
+    assert task.result() == 0
+    assert not (home / "run" / "s.sock").exists()
+    assert rules(home)[0] == "daemon.started"
+    assert rules(home)[-2:] == ["execution.ended", "daemon.stopped"]
+
+
+async def test_drain_ends_what_runs_and_refuses_what_comes(home: Path) -> None:
+    spawner = FakeSpawner(script=forever)
+    seen: list[object] = []
+    async with running(home, spawner) as (node, task):
+        async for item in node._executor.execute(REQUEST, CALLER):
+            seen.append(item)
+            if isinstance(item, Accepted):
+                spawner.drain(wire.Drain(0.0))
+        with pytest.raises(Draining):
+            [_ async for _ in node._executor.execute(REQUEST, CALLER)]
+    assert isinstance(seen[-1], Outcome) and seen[-1].end_reason is EndReason.NODE_SHUTDOWN
+    assert spawner.alive == set()
+    assert task.result() == 0
+
+
+async def test_lost_spawner_ends_the_daemon(home: Path) -> None:
+    spawner = FakeSpawner()
+    async with running(home, spawner) as (_, task):
+        spawner.lost()
+        assert await task == EX_SOFTWARE
+    assert journal(home)[-1]["fields"] == {"reason": "spawner_lost"}
+
+
+async def test_what_a_dead_daemon_left_is_ended_before_anything_is_served(home: Path) -> None:
+    recorder = Recorder.open(home / "state", "node", "before", "write")
+    for event in (STARTED, requested("a")):
+        await recorder.record(event)
+    await recorder.close()
+    spawner = FakeSpawner()
+    spawner.adopted = (FakeSandbox("s-a", forever, spawner), FakeSandbox("s-b", forever, spawner))
+    spawner.alive = {"s-a", "s-b"}
+    async with running(home, spawner):
+        assert spawner.alive == set()
+        ended, started = journal(home)[-2:]
+    assert ended["ids"]["execution_id"] == "a"
+    assert ended["fields"]["detail"] == "daemon_restarted"
+    assert started["fields"]["recovered"] == 2
+
+
+async def test_reload_swaps_profiles_and_policy(home: Path) -> None:
+    spawner = FakeSpawner()
+    async with running(home, spawner) as (node, _):
+        former = node._gate.engine
+        (home / "profiles" / "mine.yaml").write_text(
+            "apiVersion: sandboxd.io/v1\nkind: SandboxProfile\nmetadata: {name: mine}\n"
+            "spec: {extends: default, description: Mine}\n"
+        )
+        (home / "profiles" / "mine.yaml").chmod(0o644)
+        spawner.reloaded(wire.Reloaded(0, templates(home)))
+        await until(lambda: rules(home)[-1] == "config.reloaded")
+        assert "mine" in node._profiles.names()
+        assert node._gate.engine is not former
+        assert journal(home)[-1]["fields"]["ok"] is True
+        assert spawner.reloads == 0
+
+
+@pytest.mark.parametrize("broken", ["profiles/default.yaml", "policies/sandboxd.rego"])
+async def test_reload_of_something_broken_changes_nothing(home: Path, broken: str) -> None:
+    spawner = FakeSpawner()
+    async with running(home, spawner) as (node, _):
+        profiles, engine = node._profiles, node._gate.engine
+        (home / broken).write_text("nonsense: [")
+        spawner.reloaded(wire.Reloaded(0, spawner.templates))
+        await until(lambda: rules(home)[-1] == "config.reloaded")
+        assert (node._profiles, node._gate.engine) == (profiles, engine)
+        record = journal(home)[-1]["fields"]
+        assert record["ok"] is False
+        assert Path(broken).name in str(record["message"])
+
+
+async def test_profiles_that_changed_since_the_spawner_read_them_are_compiled_again(home: Path) -> None:
+    spawner = FakeSpawner(templates=(("default", "0" * 64),), recompiled=templates(home))
+    async with running(home, spawner):
+        assert spawner.reloads == 1
+
+
+@pytest.mark.parametrize(
+    ("recompiled", "error"), [((("default", "0" * 64),), ConfigInvalid), (None, RuntimeFailed)]
+)  # fmt: skip
+async def test_profiles_that_the_spawner_has_not_are_never_served(
+    home: Path, recompiled: Templates | None, error: type[Exception]
+) -> None:
+    spawner = FakeSpawner(templates=(("default", "0" * 64),), recompiled=recompiled)
+    with pytest.raises(error):
+        async with running(home, spawner):
+            pass
+    assert not (home / "run" / "s.sock").exists()
+    assert not spawner.served.is_set()
+
+
+@pytest.mark.parametrize("more", ["policy: {engine: nothing}\n", "sinks: [{type: nothing}]\n"])
+def test_unknown_implementation_ends_the_start_as_a_configuration_error(home: Path, more: str) -> None:
+    paths = f"listen: [{{unix: {home}/run/s.sock}}]\nstate_dir: {home}/state\nprofiles: {{paths: [{home}/profiles]}}\n"
+    (home / "c.yaml").write_text(paths + more)
+    assert started_with(home) == EX_CONFIG
+
+
+def test_wrong_configuration_ends_the_start(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (home / "c.yaml").write_text("lissen: x\n")
+    assert started_with(home) == EX_CONFIG
+    assert "c.yaml:1: lissen: unknown key" in json.loads(capfd.readouterr().err.splitlines()[-1])["error"]
+
+
+def test_spawner_that_is_gone_ends_the_start(home: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    assert daemon.main(["--spawner-fd", str(theirs.detach())]) == EX_SOFTWARE
+
+
+def started_with(home: Path) -> int:
+    """The exit code of the whole process, told hello by a spawner that then says nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        wire.send(ours, wire.Hello("root", "6.1.0", (), templates(home), 0))
+        return daemon.main(["--config", str(home / "c.yaml"), "--spawner-fd", str(theirs.detach())])
