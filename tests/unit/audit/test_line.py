@@ -1,0 +1,95 @@
+import hashlib
+import json
+
+import pytest
+
+from sandboxd.audit.line import ORIGIN, LineDamaged, Link, before, body, check, decode, encode, follow, timestamp
+from sandboxd.event import EXCERPT_CHARS, Event, ExecutionEnded, ExecutionRequested
+from tests.fakes.events import violated
+
+HOSTILE = [
+    '\n{"rule":"fake","priority":"Emergency"}',
+    "\r\n\r\n",
+    "\x1b[2J\x1b]0;pwned\x07",
+    "\0",
+    "\u2028\u2029\x85\x0b\x0c",
+    "\ud800",
+    '"quoted" \\ backslash',
+    "é✓😀",
+    "\x7f",
+]
+
+
+def line(event: Event) -> bytes:
+    return encode(body(event), ORIGIN, "boot", "node", 0)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_tenant_text_is_one_well_formed_line_and_nothing_is_lost(text: str) -> None:
+    written = line(violated(text, tenant=text))
+    assert written.count(b"\n") == 1
+    assert written.endswith(b"}\n")
+    assert all(0x20 <= byte < 0x7F for byte in written[:-1].replace(b"\x7f", b""))
+    assert len(written.decode("ascii").splitlines()) == 1
+    record = decode(written[:-1])
+    assert (record.rule, record.priority) == ("sandbox.violated", "Warning")
+    assert dict(record.fields)["detail"] == text
+    assert dict(record.ids)["tenant"] == text
+
+
+def test_a_megabyte_is_cut_and_its_digest_stands_beside_it() -> None:
+    text = "x" * 1_000_000
+    fields = dict(decode(line(violated(text))[:-1]).fields)
+    assert fields["detail"] == "x" * EXCERPT_CHARS
+    assert fields["detail_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert len(line(violated(text))) < 4096
+
+
+def requested(labels: tuple[tuple[str, str], ...]) -> ExecutionRequested:
+    return ExecutionRequested("t", "s", "e", "b", "r", "i", "default", "cmd", "d", "", "h", "", "", "", "", labels)
+
+
+def test_lists_are_bounded_in_length_and_in_each_item() -> None:
+    fields = dict(decode(line(requested((("k", "v" * 100_000),)))[:-1]).fields)
+    ((key, value),) = fields["labels"]  # type: ignore[union-attr, misc]
+    assert key == "k"
+    assert len(value) == EXCERPT_CHARS
+    assert value.endswith(hashlib.sha256(b"v" * 100_000).hexdigest())
+    fields = dict(decode(line(requested((("k", "v"),) * 10_000))[:-1]).fields)
+    assert len(fields["labels"]) == 256  # type: ignore[arg-type]
+    assert fields["labels_count"] == 10_000
+
+
+def test_a_number_that_json_has_not_is_written_as_text() -> None:
+    event = ExecutionEnded("t", "s", "e", "b", "r", "i", "EXITED", 0, None, float("nan"), 0.0, 0, 0, 0, (), ())
+    assert dict(decode(line(event)[:-1]).fields)["wall_seconds"] == "nan"
+
+
+def test_lines_are_canonical_and_chained() -> None:
+    first = line(violated("a"))
+    link = follow(ORIGIN, first[:-1])
+    second = encode(body(violated("b")), link, "boot", "node", 1)
+    assert json.loads(second)["prev"] == hashlib.sha256(first[:-1]).hexdigest()
+    assert check(link, second[:-1]) == follow(link, second[:-1])
+    assert before(second[:-1]) == link
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"", b"null", b"[]", b"{}", b"{", b"\xff", b"[" * 100_000,
+        line(violated("a"))[:-1].replace(b'"detail":"a"', b'"detail": "a"'),
+        line(violated("a"))[:-1].replace(b'"v":1', b'"v":2'),
+        line(violated("a"))[:-1].replace(b'"seq":1', b'"seq":2'),
+        line(violated("a"))[:-1].replace(b'"seq":1', b'"seq":1,"seq":1'),
+        line(violated("a"))[:-1].replace(b'"boot"', b'"boat"'),
+        encode(body(violated("a")), Link(0, "1" * 64), "boot", "node", 0)[:-1],
+    ],
+)  # fmt: skip
+def test_anything_else_is_damage(damaged: bytes) -> None:
+    with pytest.raises(LineDamaged):
+        check(ORIGIN, damaged)
+
+
+def test_time_has_nine_digits_and_is_utc() -> None:
+    assert timestamp(1_000_000_000_000_000_001) == "2001-09-09T01:46:40.000000001Z"

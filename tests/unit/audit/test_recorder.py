@@ -1,0 +1,156 @@
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from sandboxd.audit import journal as journal_module
+from sandboxd.audit.journal import verify
+from sandboxd.audit.line import decode
+from sandboxd.audit.recorder import Durability, Recorder
+from sandboxd.audit.segment import segments
+from sandboxd.errors import AuditUnavailable
+from sandboxd.sink.base import Record
+from tests.fakes.events import violated
+
+
+def make(directory: Path, durability: Durability = "write", segment_bytes: int = 1 << 20) -> Recorder:
+    return Recorder.open(directory, "node", "boot", durability, segment_bytes=segment_bytes, clock_ns=lambda: 1)
+
+
+def written(directory: Path) -> list[Record]:
+    found = segments(directory / "journal")
+    return [decode(line) for segment in found for line in segment.path.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("durability", ["write", "fsync"])
+async def test_events_are_on_record_when_record_returns(tmp_path: Path, durability: Durability) -> None:
+    recorder = make(tmp_path, durability)
+    assert [await recorder.record(violated(str(number))) for number in range(3)] == [1, 2, 3]
+    assert [dict(record.fields)["detail"] for record in written(tmp_path)] == ["0", "1", "2"]
+    assert recorder.readable.link.seq == 3
+    assert recorder.available()
+    await recorder.close()
+
+
+@pytest.mark.parametrize("durability", ["write", "fsync"])
+async def test_many_at_once_get_different_numbers_and_one_chain(tmp_path: Path, durability: Durability) -> None:
+    recorder = make(tmp_path, durability, segment_bytes=4000)
+    numbers = await asyncio.gather(*(recorder.record(violated(str(number))) for number in range(100)))
+    assert sorted(numbers) == list(range(1, 101))
+    await recorder.close()
+    assert verify(tmp_path / "journal").records == 100
+    assert len(segments(tmp_path / "journal")) > 1
+
+
+async def test_waiters_share_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes = 0
+    real = journal_module.Journal.sync
+
+    def counted(self: journal_module.Journal) -> None:
+        nonlocal flushes
+        flushes += 1
+        real(self)
+
+    monkeypatch.setattr(journal_module.Journal, "sync", counted)
+    recorder = make(tmp_path, "fsync")
+    await asyncio.gather(*(recorder.record(violated(str(number))) for number in range(50)))
+    await recorder.close()
+    assert 1 <= flushes <= 3
+
+
+async def test_sinks_may_not_read_what_is_not_durable_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    real = journal_module.Journal.sync
+
+    def held(self: journal_module.Journal) -> None:
+        go.wait(20)
+        real(self)
+
+    monkeypatch.setattr(journal_module.Journal, "sync", held)
+    recorder = make(tmp_path, "fsync")
+    task = asyncio.create_task(recorder.record(violated()))
+    while not written(tmp_path):
+        await asyncio.sleep(0)
+    assert recorder.readable.link.seq == 0
+    go.set()
+    assert await task == 1
+    assert recorder.readable.link.seq == 1
+    await recorder.close()
+
+
+async def test_a_failed_flush_refuses_everyone_who_waited_and_takes_their_records_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = make(tmp_path, "fsync")
+    await recorder.record(violated("kept"))
+    failing = monkeypatch.context()
+    with failing as patch:
+        patch.setattr(journal_module.os, "fdatasync", _broken)
+        answers = await asyncio.gather(*(recorder.record(violated("lost")) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, AuditUnavailable) for answer in answers)
+    assert not recorder.available()
+    assert await recorder.record(violated("next")) == 2
+    assert recorder.available()
+    await recorder.close()
+    assert [dict(record.fields)["detail"] for record in written(tmp_path)] == ["kept", "next"]
+    assert verify(tmp_path / "journal").ok
+
+
+def _broken(descriptor: int) -> None:
+    raise OSError(5, "Input/output error")
+
+
+async def test_an_unwritable_journal_refuses_until_it_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = make(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "write", lambda descriptor, data: _broken(descriptor))
+        with pytest.raises(AuditUnavailable, match="Input/output error"):
+            await recorder.record(violated())
+        assert not recorder.available()
+    assert await recorder.record(violated()) == 1
+    assert recorder.available()
+    await recorder.close()
+
+
+async def test_a_repair_is_the_first_event_after_it(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    await recorder.record(violated())
+    await recorder.close()
+    path = segments(tmp_path / "journal")[0].path
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    recorder = make(tmp_path)
+    await recorder.record(violated())
+    await recorder.close()
+    records = written(tmp_path)
+    assert [record.rule for record in records] == ["sandbox.violated", "journal.repaired", "sandbox.violated"]
+    assert dict(records[1].fields) == {"segment": path.name, "removed_bytes": 6}
+
+
+async def test_followers_hear_of_records_until_they_leave(tmp_path: Path) -> None:
+    heard: list[int] = []
+    recorder = make(tmp_path)
+    leave = recorder.subscribe(lambda: heard.append(recorder.readable.link.seq))
+    await recorder.record(violated())
+    leave()
+    await recorder.record(violated())
+    assert heard == [1]
+    await recorder.close()
+
+
+async def test_documents_are_stored_by_digest(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    digest = recorder.store(b"document")
+    assert (tmp_path / "documents" / digest[:2] / digest).read_bytes() == b"document"
+    await recorder.close()
+
+
+async def test_a_journal_in_use_is_refused_and_freed_by_close(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    with pytest.raises(AuditUnavailable, match="in use"):
+        make(tmp_path)
+    await recorder.close()
+    await make(tmp_path).close()
