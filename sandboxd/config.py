@@ -214,7 +214,12 @@ def state_directory(*, as_root: bool) -> Path:
     if as_root:
         return Path("/var/lib/sandboxd")
     base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "sandboxd"
+    if base.startswith("/"):
+        return Path(base) / "sandboxd"
+    try:
+        return Path.home() / ".local/state/sandboxd"
+    except RuntimeError as error:
+        raise ConfigInvalid("this user has no home directory; set state_dir, XDG_STATE_HOME or HOME") from error
 
 
 def shipped(kind: Literal["profiles", "policies"]) -> Path:
