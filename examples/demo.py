@@ -177,7 +177,7 @@ def show_hostile(client: Client, directory: Path, state_dir: Path) -> bool:
             ["/usr/bin/python3", mark, str(canary), str(port)],
             profile="python",
             files={mark: (HERE / "hostile.py").read_bytes()},
-            limits={"wall_seconds": 20, "output_bytes": 1 << 20, "pids": 32},
+            limits={"wall_seconds": 20, "output_bytes": 1 << 20},
         )
         reached = was_reached(listener)
     table = Table(box=None, pad_edge=False, show_header=False)
