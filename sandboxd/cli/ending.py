@@ -49,8 +49,8 @@ def notices(result: Result) -> list[str]:
         said.append(f"{result.end_reason}: {why}")
     usage = result.usage
     if result.stdout_truncated:
-        said.append(f"stdout is cut: the program wrote {usage.stdout_bytes} bytes; see --limit stdout")
+        said.append(f"stdout is cut: the program wrote {usage.stdout_bytes} bytes, more than are kept")
     if result.stderr_truncated:
-        said.append(f"stderr is cut: the program wrote {usage.stderr_bytes} bytes; see --limit stderr")
+        said.append(f"stderr is cut: the program wrote {usage.stderr_bytes} bytes, more than are kept")
     said.extend(f"not collected: {skipped.path!r}: {skipped.reason}" for skipped in result.files_skipped)
     return said

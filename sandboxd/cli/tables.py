@@ -23,7 +23,12 @@ def printable(text: str) -> str:
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, to: TextIO | None = None) -> None:
     """Prints a table on stdout, or on `to`."""
     file = to if to is not None else sys.stdout
-    table = Table(title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(printable(title)) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=any(columns),
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

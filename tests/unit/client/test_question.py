@@ -1,4 +1,5 @@
 import pytest
+from google.protobuf.message import Message
 
 from sandboxd.client import question
 from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
@@ -16,7 +17,7 @@ ASKED = [
 
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: asked.method)
 def test_method_and_messages_are_those_of_the_api(
-    asked: question.Question[object, object] | question.StreamQuestion[object, object],
+    asked: question.Question[Message, object] | question.StreamQuestion[Message, object],
 ) -> None:
     _, service, name = asked.method.split("/")
     package = {"NodeService": node_pb2, "ProfileService": profile_pb2, "SandboxService": sandbox_pb2}
