@@ -117,15 +117,12 @@ def sandboxes(spawner: int) -> tuple[tuple[Process, ...], ...]:
 
 
 def sandboxed_programs(spawner: int) -> tuple[Process, ...]:
-    """Every living process in a sandbox below that spawner, but the inits: the stock keeps some without a program."""
-    return tuple(process for group in sandboxes(spawner) for process in group if not _is_init(process.pid))
+    """Every living process in a sandbox below that spawner that runs a program of its own.
 
-
-def _is_init(pid: int) -> bool:
-    try:
-        return status(pid)["NSpid"].split()[-1] == "1"
-    except (FileNotFoundError, ProcessLookupError, KeyError):
-        return True
+    An init, and the child that waits in it for a program, are forks of the spawner and still have its command line.
+    """
+    own = processes()[spawner].argv
+    return tuple(process for group in sandboxes(spawner) for process in group if process.argv != own)
 
 
 def mounts(pid: int) -> Iterator[tuple[str, str, frozenset[str], str, tuple[str, ...]]]:

@@ -34,6 +34,10 @@ BOUND = frozenset({"ro", "nosuid", "nodev"})
 # Masked and read-only parts of /proc differ by kernel; each that is there must have at least these.
 PROC_PART = frozenset({"ro", "nosuid", "noexec"})
 
+# Init is a fork of the spawner, which started anew with these names alone.
+ENVIRONMENT_OF_INIT = frozenset(
+    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"}
+)
 ENVIRONMENT_OF_PYTHON = frozenset({"LC_CTYPE"})  # set by the interpreter itself, only in its own memory
 
 
