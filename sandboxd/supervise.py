@@ -7,7 +7,7 @@ closed when it returns; the outcome is told before, as soon as no process is lef
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sandboxd import ending
@@ -209,18 +209,18 @@ class Supervision:
         self._timers[name] = self._clock.call_at(when, callback)
 
     def _stop(self) -> None:
-        self._spawn(self._sandbox.stop(self._plan.execution_id))
+        self._spawn(lambda: self._sandbox.stop(self._plan.execution_id))
         # Init is asked first because it keeps the files; the spawner kills from outside if init does not get it done.
-        self._set_timer("stop", self._clock.time() + STOP_GRACE_SECONDS, lambda: self._spawn(self._sandbox.destroy()))
+        self._set_timer("stop", self._clock.time() + STOP_GRACE_SECONDS, lambda: self._spawn(self._sandbox.destroy))
 
-    def _spawn(self, work: Coroutine[None, None, object]) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[object]]) -> None:
         task = asyncio.get_running_loop().create_task(self._attempt(work))
         self._stops.add(task)
         task.add_done_callback(self._stops.discard)
 
-    async def _attempt(self, work: Awaitable[object]) -> None:
+    async def _attempt(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
-            await work
+            await work()
         except (RuntimeFailed, OSError) as error:
             self._complain("stopping failed", error)
 
