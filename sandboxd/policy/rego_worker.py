@@ -12,13 +12,19 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from json.encoder import encode_basestring
+from typing import Any
 
-from regopy import Bundle, Interpreter, RegoError
+from regopy import Bundle, Interpreter, RegoError, rego_shared
 
 HEADER = struct.Struct(">IB")
 LOAD, ASK = 1, 2
 ANSWER, UNDEFINED, FAILED = 1, 2, 3
 ADDRESS_SPACE_BYTES = 1 << 30
+_INT64 = 1 << 63
+# What every kind of value and every escape looks like, to see that both ways of handing over an input agree.
+_PROBE = '{"a":["\\"\\\\\\n\\u0000é😀",1.5,30.0,-7,9007199254740993,true,false,null,{"k\\"":[]},{}],"":""}'
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -63,19 +69,98 @@ class _Engine:
         self._interpreter = interpreter
         self._bundle = bundle
         self._entrypoint = entrypoint
+        self._input = _fast_input(interpreter)
 
     def ask(self, document: bytes) -> tuple[int, str]:
         try:
-            self._interpreter.set_input_term(document.decode())
+            if self._input is None or not self._input.set(json.loads(document)):
+                self._interpreter.set_input_term(document.decode())
             output = self._interpreter.query_bundle_entrypoint(self._bundle, self._entrypoint)
             if not output.ok():
                 return FAILED, "a built-in function failed, or rules conflict"
             if str(output) == "undefined":
                 return UNDEFINED, ""
             return ANSWER, str(output)
-        except (RegoError, ValueError) as error:
+        except (RegoError, ValueError, RecursionError) as error:
             # ValueError: rego-cpp printed an answer that is not JSON.
             return FAILED, f"{type(error).__name__}: {error}"
+
+
+class _Input:
+    """Builds the input value by value through rego-cpp's C interface: a third of the time of having it parse text.
+
+    `Interpreter.set_input` does the same but hands strings over raw, where rego-cpp keeps them in their JSON escaped
+    form: so it cuts them at NUL and breaks on quotes. Here they are escaped first.
+    """
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        # A handle of our own: argument types are declared on it, and regopy's stay as they are.
+        library = ctypes.CDLL(rego_shared.rego._name)
+        pointer = ctypes.c_void_p
+        self._new = _function(library.regoNewInput, pointer)
+        self._free = _function(library.regoFreeInput, ctypes.c_int, pointer)
+        self._set = _function(library.regoSetInput, ctypes.c_int, pointer, pointer)
+        self._string = _function(library.regoInputString, ctypes.c_int, pointer, ctypes.c_char_p)
+        self._integer = _function(library.regoInputInt, ctypes.c_int, pointer, ctypes.c_int64)
+        self._float = _function(library.regoInputFloat, ctypes.c_int, pointer, ctypes.c_double)
+        self._boolean = _function(library.regoInputBoolean, ctypes.c_int, pointer, ctypes.c_int)
+        self._null = _function(library.regoInputNull, ctypes.c_int, pointer)
+        self._item = _function(library.regoInputObjectItem, ctypes.c_int, pointer)
+        self._object = _function(library.regoInputObject, ctypes.c_int, pointer, ctypes.c_size_t)
+        self._array = _function(library.regoInputArray, ctypes.c_int, pointer, ctypes.c_size_t)
+
+    def set(self, value: object) -> bool:
+        """False if it has to be handed over as text."""
+        target = self._new()
+        try:
+            return self._add(target, value) == 0 and self._set(self._interpreter._impl, target) == 0
+        finally:
+            self._free(target)
+
+    def _add(self, target: object, value: Any) -> int:
+        """0, or what the library or we have against it. By exact type, most frequent first: this is the hot path."""
+        kind = type(value)
+        if kind is str:
+            return int(self._string(target, encode_basestring(value)[1:-1].encode()))
+        if kind is int:
+            return int(self._integer(target, value)) if -_INT64 <= value < _INT64 else 1
+        if kind is dict:
+            failed = 0
+            for key, item in value.items():
+                failed |= self._add(target, key) | self._add(target, item) | self._item(target)
+            return failed | int(self._object(target, len(value)))
+        if kind is list:
+            failed = 0
+            for item in value:
+                failed |= self._add(target, item)
+            return failed | int(self._array(target, len(value)))
+        if kind is float:
+            # The library writes it with six decimals, so one that has more goes as text.
+            return int(self._float(target, value)) if float(f"{value:f}") == value else 1
+        if kind is bool:
+            return int(self._boolean(target, value))
+        return int(self._null(target)) if value is None else 1
+
+
+def _function(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function.restype, function.argtypes = result, arguments
+    return function  # type: ignore[no-any-return]
+
+
+def _fast_input(interpreter: Interpreter) -> _Input | None:
+    """None unless this version of the library takes a value built so for the same as its text."""
+    try:
+        built = _Input(interpreter)
+    except AttributeError:
+        return None
+    probe = Interpreter()
+    probe.add_module("probe.rego", "package probe\nvalue := input\n")
+    bundle = probe.build(None, ["probe/value"])
+    probe.set_input_term(_PROBE)
+    expected = str(probe.query_bundle_entrypoint(bundle, "probe/value"))
+    agrees = _Input(probe).set(json.loads(_PROBE))
+    return built if agrees and str(probe.query_bundle_entrypoint(bundle, "probe/value")) == expected else None
 
 
 def _load(body: bytes) -> tuple[_Engine | None, int, str]:

@@ -1,4 +1,4 @@
-"""Run in a mount namespace of its own: a journal on a tmpfs that fills up (ENOSPC), and one that is read-only (EROFS)."""
+"""Run in a mount namespace of its own: a journal on a tmpfs that fills up (ENOSPC), then read-only (EROFS)."""
 
 import subprocess
 import sys

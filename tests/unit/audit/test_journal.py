@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_a_whole_journal_is_not_repaired(tmp_path: Path) -> None:
 
 # Damage: what, which record is named, and that a daemon refuses to go on after it.
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int]] = {
     "edited": (lambda rows: [rows[0], rows[1].replace(b"number 1", b"number 9"), *rows[2:]], 3),
     "edited_last": (lambda rows: [*rows[:-1], rows[-1].replace(b'"v":1', b'"v":3')], 5),
     "removed": (lambda rows: [rows[0], *rows[2:]], 2),

@@ -51,10 +51,12 @@ def requested(labels: tuple[tuple[str, str], ...]) -> ExecutionRequested:
 
 def test_lists_are_bounded_in_length_and_in_each_item() -> None:
     fields = dict(decode(line(requested((("k", "v" * 100_000),)))[:-1]).fields)
-    ((key, value),) = fields["labels"]  # type: ignore[union-attr, misc]
-    assert key == "k"
-    assert len(value) == EXCERPT_CHARS
-    assert value.endswith(hashlib.sha256(b"v" * 100_000).hexdigest())
+    match fields["labels"]:
+        case (("k", str(value)),):
+            assert len(value) == EXCERPT_CHARS
+            assert value.endswith(hashlib.sha256(b"v" * 100_000).hexdigest())
+        case other:
+            pytest.fail(f"{other!r} is not one pair")
     fields = dict(decode(line(requested((("k", "v"),) * 10_000))[:-1]).fields)
     assert len(fields["labels"]) == 256  # type: ignore[arg-type]
     assert fields["labels_count"] == 10_000

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import threading
 from pathlib import Path
 
@@ -86,7 +87,7 @@ async def test_a_failed_flush_refuses_everyone_who_waited_and_takes_their_record
     await recorder.record(violated("kept"))
     failing = monkeypatch.context()
     with failing as patch:
-        patch.setattr(journal_module.os, "fdatasync", _broken)
+        patch.setattr(os, "fdatasync", _broken)
         answers = await asyncio.gather(*(recorder.record(violated("lost")) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(answer, AuditUnavailable) for answer in answers)
     assert not recorder.available()
@@ -106,7 +107,7 @@ async def test_an_unwritable_journal_refuses_until_it_can_be_written(
 ) -> None:
     recorder = make(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "write", lambda descriptor, data: _broken(descriptor))
+        patch.setattr(os, "write", lambda descriptor, data: _broken(descriptor))
         with pytest.raises(AuditUnavailable, match="Input/output error"):
             await recorder.record(violated())
         assert not recorder.available()
