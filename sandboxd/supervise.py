@@ -1,7 +1,8 @@
 """One program in one sandbox, from its start until nothing of it is left: streams, deadlines, limits, clean-up.
 
 Knows nothing of policy, audit or callers. Whatever happens in `run`, the sandbox is destroyed and every descriptor is
-closed when it returns; the outcome is told before, as soon as no process is left. Called by `execution`; what the end is called is decided in `ending`.
+closed when it returns; the outcome is told before, as soon as no process is left. Called by `execution`; what the end
+is called is decided in `ending`.
 """
 
 import asyncio
