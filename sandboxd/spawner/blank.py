@@ -98,10 +98,12 @@ def _child(sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, filt
         sys.prctl(sys.PR_SET_DUMPABLE, 1)
         step = "oom_score_adj"
         _write("/proc/self/oom_score_adj", str(_OOM_SCORE_ADJ))
-        step = "memfd_noexec"
-        _forbid_executable_memfds()
         step = "proc"
-        mounts.mount_private_proc()
+        if mounts.mount_private_proc():
+            step = "memfd_noexec"
+            _forbid_executable_memfds()
+            step = "mask"
+            mounts.mask_proc()
         step = "unshare"
         sys.unshare(_SECOND)
         sock.send(ASK_MAP)
@@ -143,9 +145,13 @@ def _keep_only(sock: socket.socket) -> socket.socket:
 
 
 def _forbid_executable_memfds() -> None:
-    """vm.memfd_noexec=2 is per pid namespace and wants host uid 0, which a root spawner's child still has here."""
+    """vm.memfd_noexec=2 is per pid namespace and wants host uid 0, which a root spawner's child still has here.
+
+    Through the new proc, since a surrounding container may have made its own read-only. Where it cannot be had, the
+    filter demands MFD_NOEXEC_SEAL.
+    """
     try:
-        _write("/proc/sys/vm/memfd_noexec", "2")
+        _write(f"{mounts.PROC_FULL}/sys/vm/memfd_noexec", "2")
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -18,7 +18,7 @@ from sandboxd.spawner.template import SHM, TMP, WORKSPACE, Bind, View
 _VIEWS = "/views"
 _DEV = "/dev"
 _NEW_ROOT = "/root"
-_PROC_FULL = "/proc.full"
+PROC_FULL = "/proc.full"
 _PROC_SUBSET = "/proc.subset"
 _PTS = "/pts"
 _EMPTY = "/empty"
@@ -66,7 +66,7 @@ class Stage:
         devices = {name: sys.open_tree(f"/dev/{name}", sys.OPEN_TREE_CLONE) for name in _DEVICES}
         sys.mount("stage", TMP, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=16m,nr_inodes=16k")
         os.chdir(TMP)
-        for directory in (_VIEWS, _DEV, _NEW_ROOT, _PROC_FULL, _PROC_SUBSET, _PTS, _EMPTY, "/proc"):
+        for directory in (_VIEWS, _DEV, _NEW_ROOT, PROC_FULL, _PROC_SUBSET, _PTS, _EMPTY, "/proc"):
             os.mkdir(directory[1:], 0o755)
         sys.pivot_root(".", ".")
         sys.umount2(".", sys.MNT_DETACH)
@@ -144,25 +144,29 @@ def view_digest(view: View) -> str:
     return hashlib.sha256(repr(view).encode()).hexdigest()[:16]
 
 
-def mount_private_proc() -> str:
-    """In the new pid namespace, before the user namespace: proc in both shapes and pts. "" or why there is no proc.
+def mount_private_proc() -> bool:
+    """In the new pid namespace, before the user namespace: proc in both shapes, and pts. False if there can be no proc.
 
     Made this early they belong to the spawner's user namespace, so what init inherits of them is locked.
     """
     sys.mount("devpts", _PTS, "devpts", sys.MS_NOSUID | sys.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     try:
-        sys.mount("proc", _PROC_FULL, "proc", _HARD, "hidepid=2")
+        sys.mount("proc", PROC_FULL, "proc", _HARD, "hidepid=2")
         sys.mount("proc", _PROC_SUBSET, "proc", _HARD, "hidepid=2,subset=pid")
-    except PermissionError as error:
-        return f"{error}: the surrounding container masks /proc"
+    except PermissionError:
+        return False  # the surrounding container masks /proc from its own user namespaces; the probe says so
+    return True
+
+
+def mask_proc() -> None:
+    """Hide from the full shape what concerns the host, and make its switches read-only."""
     for name in _PROC_MASKED:
-        _mask(f"{_PROC_FULL}/{name}")
+        _mask(f"{PROC_FULL}/{name}")
     for name in _PROC_READ_ONLY:
-        path = f"{_PROC_FULL}/{name}"
+        path = f"{PROC_FULL}/{name}"
         if os.path.isdir(path):
             sys.mount(path, path, "", sys.MS_BIND | sys.MS_REC)
             sys.mount("none", path, "", sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | _HARD)
-    return ""
 
 
 def enter_view(view: str, proc: str, owner: int, *, executable_workspace: bool) -> None:
@@ -173,7 +177,7 @@ def enter_view(view: str, proc: str, owner: int, *, executable_workspace: bool) 
     sys.mount(view, _NEW_ROOT, "", sys.MS_BIND | sys.MS_REC)
     sys.mount(_DEV, f"{_NEW_ROOT}/dev", "", sys.MS_BIND | sys.MS_REC)
     sys.mount(_PTS, f"{_NEW_ROOT}/dev/pts", "", sys.MS_BIND)
-    sys.mount(_PROC_FULL if proc == "full" else _PROC_SUBSET, f"{_NEW_ROOT}/proc", "", sys.MS_BIND | sys.MS_REC)
+    sys.mount(PROC_FULL if proc == "full" else _PROC_SUBSET, f"{_NEW_ROOT}/proc", "", sys.MS_BIND | sys.MS_REC)
     for place in (TMP, SHM):
         sys.mount(place[1:], _NEW_ROOT + place, "tmpfs", _HARD, f"{_NO_ROOM},mode=1777")
     flags = _workspace_flags(executable_workspace)

@@ -41,10 +41,13 @@ class LaunchRefused(Exception):
         self.reason = reason
 
 
-def prepare(templates: tuple[Template, ...], stage: Stage) -> dict[str, Prepared]:
-    """By digest. `mounts.ViewInvalid` or `seccomp.FilterInvalid` if one cannot be had: then none is."""
+def prepare(templates: tuple[Template, ...], stage: Stage, former: Mapping[str, Prepared]) -> dict[str, Prepared]:
+    """By digest. `mounts.ViewInvalid` or `seccomp.FilterInvalid` if one cannot be had: then none is.
+
+    The views of `former` stay on the stage, those of earlier generations go.
+    """
     prepared = {t.digest: Prepared(t, Filter(t.seccomp), _shape(t, stage)) for t in templates}
-    stage.retain_views(frozenset(p.shape.view for p in prepared.values()))
+    stage.retain_views(frozenset(p.shape.view for p in (*prepared.values(), *former.values())))
     return prepared
 
 

@@ -40,7 +40,8 @@ class Service:
         self._selector = selectors.DefaultSelector()
         self._stock = Stock(site.ids, site.tree, options.blank_stock, self._selector)
         self._compiler = Compiler(options, site, self._selector)
-        self._prepared: dict[str, plans.Prepared] = {}
+        self._latest: dict[str, plans.Prepared] = {}
+        self._prepared: dict[str, plans.Prepared] = {}  # with the generation before
         self._living: dict[str, Living] = {}
         self._daemon: children.Child | None = None
         self._peer: socket.socket | None = None
@@ -121,7 +122,7 @@ class Service:
 
     def _on_compiled(self, request_id: int, templates: tuple[Template, ...]) -> None:
         try:
-            self._prepared = plans.prepare(templates, self._site.stage)
+            latest = plans.prepare(templates, self._site.stage, self._latest)
         except (ViewInvalid, FilterInvalid, OSError) as error:
             message = f"a profile cannot be used on this host: {error}"
             if self._daemon is None:
@@ -131,6 +132,9 @@ class Service:
             else:
                 self._on_reload_failed(message)
             return
+        # The daemon may keep the former profiles, if it cannot take over all that changed: they stay launchable.
+        self._prepared = {**self._latest, **latest}
+        self._latest = latest
         self._stock.replace(self._prepared)
         if self._daemon is None:
             self._start_daemon()
@@ -138,7 +142,7 @@ class Service:
             self._send(wire.Reloaded(request_id, self._names()))
 
     def _names(self) -> tuple[tuple[str, str], ...]:
-        return tuple((p.template.name, digest) for digest, p in self._prepared.items())
+        return tuple((p.template.name, digest) for digest, p in self._latest.items())
 
     # --- the daemon
 

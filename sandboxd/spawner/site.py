@@ -105,8 +105,14 @@ def _own_directory(directory: Path, owner: Identity) -> None:
         if status.st_uid not in (0, os.getuid(), uid):
             raise StartRefused(f"{str(directory)!r} belongs to uid {status.st_uid}; remove it or choose another")
         if owner.uid is not None and owner.gid is not None:
-            os.fchown(fd, owner.uid, owner.gid)
+            os.fchown(fd, 0, 0)  # its mode may be set by its owner alone, unless CAP_FOWNER is there
         os.fchmod(fd, 0o700)
+        if owner.uid is not None and owner.gid is not None:
+            os.fchown(fd, owner.uid, owner.gid)
+    except OSError as error:
+        raise StartRefused(
+            f"cannot own {str(directory)!r}: {error.strerror}; CAP_CHOWN and CAP_DAC_OVERRIDE do"
+        ) from error
     finally:
         os.close(fd)
 
