@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import init, mounts, payload, sys
+from sandboxd.spawner import init, mounts, payload, sys, wire
 from sandboxd.spawner.cgroup import Cgroup
 from sandboxd.spawner.ids import IdBlock
-from sandboxd.spawner.plans import Shape
-from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.plans import Prepared, Shape
+from sandboxd.spawner.wire import close_all
 
 _FIRST = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWNET
 _SECOND = sys.CLONE_NEWUSER | sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
@@ -43,12 +43,14 @@ class Blank:
     cgroup: Cgroup
     shape: Shape
     counters: tuple[tuple[str, int], ...] = ()
+    net: int = -1  # its network namespace; by pidfd that would want CAP_SYS_PTRACE
     ready: bool = False
 
     def advance(self) -> None:
         """Serve one message of the child's; afterwards `ready` may be set. BirthFailed ends it."""
-        message = self.sock.recv(4096)
-        if message == ASK_MAP:
+        message, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
+        if message == ASK_MAP and len(fds) == 1:
+            self.net = fds[0]
             for name, text in (("setgroups", "deny"), ("uid_map", self.ids.uid_map()), ("gid_map", self.ids.gid_map())):
                 _write(f"/proc/{self.pid}/{name}", text)
             self.sock.send(MAPPED)
@@ -59,13 +61,24 @@ class Blank:
         else:
             raise BirthFailed(message[1:].decode(errors="replace") or "the child died")
 
+    def close(self) -> None:
+        """Let go of its descriptors; it must be dead and reaped."""
+        self.sock.close()
+        os.close(self.pidfd)
+        close_all([fd for _, fd in self.counters])
+        if self.net >= 0:
+            os.close(self.net)
 
-def begin(ids: IdBlock, cgroup: Cgroup, shape: Shape, filters: Mapping[str, Filter]) -> Blank:
+
+def begin(ids: IdBlock, cgroup: Cgroup, shape: Shape, prepared: Mapping[str, Prepared]) -> Blank:
     """Clone it; the rest happens through `Blank.advance` as its socket becomes readable."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, pidfd = sys.clone3(_FIRST, cgroup.directory_fd)
     if pid == 0:
-        _child(theirs, ids, cgroup, shape, filters)
+        try:
+            _child(theirs, ids, cgroup, shape, prepared)
+        finally:
+            os._exit(1)  # whatever happened: never back into the spawner's own code
     theirs.close()
     ours.setblocking(False)
     return Blank(pid, pidfd, ours, ids, cgroup, shape)
@@ -74,16 +87,21 @@ def begin(ids: IdBlock, cgroup: Cgroup, shape: Shape, filters: Mapping[str, Filt
 def verify(blank: Blank) -> None:
     """From outside, after its birth: it is whom the maps say, and cannot change the host's /proc/sys."""
     status = dict(line.split(":", 1) for line in _read(f"/proc/{blank.pid}/status").splitlines() if ":" in line)
-    expected = [str(blank.ids.uid)] * 4
-    if status["Uid"].split() != expected or blank.ids.uid == 0:
-        raise BirthFailed(f"its host uid is {status['Uid'].split()}, not {expected}")
+    for name, host_id in (("Uid", blank.ids.uid), ("Gid", blank.ids.gid)):
+        if status[name].split() != [str(host_id)] * 4 or host_id == 0:
+            raise BirthFailed(f"its {name} on the host is {status[name].split()}, not {host_id}")
+    options: dict[str, list[str]] = {}
     for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines():
         fields = line.split()
-        if fields[4] == "/proc/sys" and "ro" not in fields[5].split(","):
-            raise BirthFailed("its /proc/sys is writable")
+        options[fields[4]] = f"{fields[5]},{fields[-1]}".split(",")  # of the mount, then of the file system
+    proc = options.get("/proc", ["subset=pid"])
+    if "subset=pid" not in proc and "ro" not in options.get("/proc/sys", ["rw"])[:1]:
+        raise BirthFailed("its /proc/sys is writable")
 
 
-def _child(sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, filters: Mapping[str, Filter]) -> NoReturn:
+def _child(
+    sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, prepared: Mapping[str, Prepared]
+) -> NoReturn:
     step = "start"
     try:
         sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -106,7 +124,9 @@ def _child(sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, filt
             mounts.mask_proc()
         step = "unshare"
         sys.unshare(_SECOND)
-        sock.send(ASK_MAP)
+        net = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        socket.send_fds(sock, [ASK_MAP], [net])
+        os.close(net)
         if sock.recv(1) != MAPPED:
             os._exit(1)
         step = "setresuid"  # at once: until here the host uid is the spawner's own
@@ -124,13 +144,13 @@ def _child(sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, filt
         step = "setrlimit"
         payload.limit_for_good()
         step = "view"
-        cage = init.furnish(shape, filters, single_id=ids.single)
+        cage = init.furnish(shape, prepared, single_id=ids.single)
         step = "arm"
         armed = cage.arm(0)
         sock.send(READY)
         init.run(sock, cage, armed)
-    except (OSError, KeyError) as error:
-        sock.send(FAILED + f"{step}: {error}".encode()[:1024])
+    except (OSError, KeyError, ValueError, wire.ProtocolError) as error:
+        sock.send(FAILED + f"{step}: {error}".encode(errors="replace")[:1024])
     os._exit(1)
 
 

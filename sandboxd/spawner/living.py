@@ -9,7 +9,6 @@ import socket
 
 from sandboxd.spawner.blank import Blank
 from sandboxd.spawner.cgroup import Cgroup
-from sandboxd.spawner.wire import close_all
 
 
 def remove(cgroup: Cgroup) -> None:
@@ -47,7 +46,5 @@ class Living:
         usage = self.blank.cgroup.usage()
         remove(self.blank.cgroup)
         self._control.close()
-        self.blank.sock.close()
-        close_all([fd for _, fd in self.blank.counters])
-        os.close(self.blank.pidfd)
+        self.blank.close()
         return status, usage

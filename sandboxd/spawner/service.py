@@ -298,7 +298,7 @@ class Service:
             )
         )
         if launch.network == "loopback":
-            sys.setns(blank.pidfd, sys.CLONE_NEWNET)
+            sys.setns(blank.net, sys.CLONE_NEWNET)
             try:
                 sys.loopback_up()
             finally:

@@ -16,8 +16,6 @@ from sandboxd.spawner.cgroup import CgroupTree
 from sandboxd.spawner.ids import IdPool, IdsUnavailable
 from sandboxd.spawner.living import remove
 from sandboxd.spawner.plans import Prepared, Shape
-from sandboxd.spawner.seccomp import Filter
-from sandboxd.spawner.wire import close_all
 
 Taker = Callable[[Blank | BirthFailed], None]
 _REMEMBERED_SHAPES = 4
@@ -31,7 +29,7 @@ class Stock:
         self._tree = tree
         self._target = target
         self._selector = selector
-        self._filters: Mapping[str, Filter] = {}
+        self._prepared: Mapping[str, Prepared] = {}
         self._births: dict[int, Blank] = {}
         self._idle: list[Blank] = []
         self._waiting: deque[tuple[Shape, Taker]] = deque()
@@ -41,7 +39,7 @@ class Stock:
     def replace(self, prepared: Mapping[str, Prepared]) -> None:
         """New templates: blanks inherited the old ones, so they go, and who waits for an old shape is told."""
         self.close()
-        self._filters = {digest: p.filter for digest, p in prepared.items()}
+        self._prepared = dict(prepared)
         shapes = list(dict.fromkeys(p.shape for p in sorted(prepared.values(), key=_default_first)))
         self._wanted = shapes[:_REMEMBERED_SHAPES]
         waiting, self._waiting = self._waiting, deque()
@@ -85,11 +83,9 @@ class Stock:
 
     def discard(self, blank: Blank) -> None:
         """End a blank that nobody gets, or that was handed out but cannot be used."""
-        blank.sock.close()
         signal.pidfd_send_signal(blank.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED)
-        os.close(blank.pidfd)
-        close_all([fd for _, fd in blank.counters])
+        blank.close()
         remove(blank.cgroup)
         self._ids.give_back(blank.ids)
 
@@ -110,7 +106,7 @@ class Stock:
         cgroup = None
         try:
             cgroup = self._tree.create(secrets.token_hex(16))
-            blank = begin(ids, cgroup, shape, self._filters)
+            blank = begin(ids, cgroup, shape, self._prepared)
         except OSError as error:
             if cgroup is not None:
                 cgroup.remove()
