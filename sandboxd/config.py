@@ -192,8 +192,9 @@ def parse(text: bytes, name: str, *, as_root: bool | None = None) -> Config:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
         problem = (error.problem or "not YAML").splitlines()[0]
         raise ConfigInvalid(f"{name}:{line}: {problem}") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigInvalid(f"{name}: not YAML: {str(error).splitlines()[0]!r}") from error
+    except (YAMLError, ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
+        # ruamel leaks such errors for keys that are no words and for tags it half knows; each means no configuration
+        raise ConfigInvalid(f"{name}: not YAML: {str(error)[:200]!r}; write plain keys and values") from error
     if document is None:
         document = CommentedMap()
     if not isinstance(document, CommentedMap):

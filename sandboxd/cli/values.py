@@ -3,6 +3,7 @@
 Knows no daemon. Used by `sandboxctl run`.
 """
 
+import math
 import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,6 +100,8 @@ def _quantity(name: str, key: str, value: str) -> float:
     if match is None or match[2].upper() not in units:
         raise Mistake(f"--limit {key}={value!r} is no value for it; write for example {key}={example}")
     amount = float(match[1]) * units[match[2].upper()]
+    if math.isinf(amount):
+        raise Mistake(f"--limit {key}={value[:40]!r}… is more than a number can be; write for example {key}={example}")
     return int(amount) if amount == int(amount) else amount
 
 

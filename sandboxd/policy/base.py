@@ -5,7 +5,7 @@ Engines are found by name through `plugin`; `gate` alone calls them.
 """
 
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -25,6 +25,7 @@ from sandboxd.model import (
 API_VERSION = "sandboxd.io/v1"
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
+_LARGEST = sys.float_info.max  # an integer beyond it is below infinity, and yet no float
 LIMIT_NAMES = frozenset(field.name for field in fields(Limits))
 
 
@@ -221,7 +222,7 @@ def _text(where: str, value: object) -> str:
 
 
 def _number(where: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
         raise _MalformedError(f"{where} is not a number from 0")
     return float(value)
 

@@ -23,6 +23,7 @@ V1_FILES = (
 )
 
 _READ_BYTES = 64 * 1024
+_MOST_DIGITS = 20  # a counter has 64 bits; more is no counter, and might not even fit a float
 
 
 def read(fds: Mapping[str, int]) -> tuple[tuple[str, float], ...]:
@@ -53,9 +54,13 @@ def flat_keyed(text: str) -> dict[str, int]:
     values = {}
     for line in text.splitlines():
         key, _, value = line.partition(" ")
-        if value.isdecimal():
+        if _is_count(value):
             values[key] = int(value)
     return values
+
+
+def _is_count(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _MOST_DIGITS
 
 
 def _picked(*wanted: tuple[str, str, float]) -> Callable[[str], dict[str, float]]:
@@ -73,7 +78,7 @@ def _single(field: str, factor: float) -> Callable[[str], dict[str, float]]:
 
     def parser(text: str) -> dict[str, float]:
         stripped = text.strip()
-        return {field: int(stripped) * factor} if stripped.isdecimal() else {}
+        return {field: int(stripped) * factor} if _is_count(stripped) else {}
 
     return parser
 
@@ -84,7 +89,7 @@ def _io_stat(text: str) -> dict[str, float]:
     for line in text.splitlines():
         for word in line.split()[1:]:
             key, _, value = word.partition("=")
-            if value.isdecimal():
+            if _is_count(value):
                 read_bytes += int(value) if key == "rbytes" else 0
                 written_bytes += int(value) if key == "wbytes" else 0
     return {"io_read_bytes": float(read_bytes), "io_write_bytes": float(written_bytes)}
@@ -95,7 +100,7 @@ def _blkio(text: str) -> dict[str, float]:
     read_bytes = written_bytes = 0
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 3 and words[2].isdecimal():
+        if len(words) == 3 and _is_count(words[2]):
             read_bytes += int(words[2]) if words[1] == "Read" else 0
             written_bytes += int(words[2]) if words[1] == "Write" else 0
     return {"io_read_bytes": float(read_bytes), "io_write_bytes": float(written_bytes)}

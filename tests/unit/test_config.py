@@ -88,6 +88,8 @@ def test_shipped_profiles_and_policies_exist() -> None:
         ("a: &a [*a]\n", "c.yaml:1: a: unknown key"),
         ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
         ("\ttab: x\n", "c.yaml:1:"),
+        ("!!set c{\n", "c.yaml: not YAML"),
+        ("listen:\n ?  - tcp:\n", "c.yaml: not YAML"),
     ],
 )
 def test_complaint_names_line_and_value(text: str, expected: str) -> None:

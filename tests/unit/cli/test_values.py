@@ -32,7 +32,8 @@ def test_limit_is_read_with_its_unit(pair: str, expected: tuple[str, float]) -> 
 
 
 @pytest.mark.parametrize(
-    "pair", ["memory=10s", "wall=1MiB", "pids=1K", "memory=-1", "memory=", "memory=1e9", "cpus=nan"]
+    "pair",
+    ["memory=10s", "wall=1MiB", "pids=1K", "memory=-1", "memory=", "memory=1e9", "cpus=nan", f"wall={'9' * 400}"],
 )
 def test_unit_that_does_not_fit_is_refused_with_an_example(pair: str) -> None:
     with pytest.raises(Mistake, match="write for example"):

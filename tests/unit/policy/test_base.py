@@ -58,7 +58,7 @@ def test_undefined_is_denied_as_such() -> None:
         {"verdict": "allow", "message_for_agent": None},
         {"verdict": "allow", "ttl_seconds": True}, {"verdict": "allow", "ttl_seconds": -1},
         {"verdict": "allow", "ttl_seconds": float("nan")}, {"verdict": "allow", "ttl_seconds": float("inf")},
-        {"verdict": "allow", "ttl_seconds": "1"},
+        {"verdict": "allow", "ttl_seconds": "1"}, {"verdict": "allow", "ttl_seconds": 10**400},
         {"verdict": "allow", "obligations": None}, {"verdict": "allow", "obligations": []},
         {"verdict": "allow", "obligations": {"more": 1}},
         {"verdict": "allow", "obligations": {"limits": {"no_such_limit": 1}}},

@@ -60,6 +60,19 @@ def test_unknown_text_yields_no_number(name: str, text: str) -> None:
     assert counters.parse({name: text}) == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("memory.peak", "{}\n"),
+        ("cpu.stat", "user_usec {}\n"),
+        ("io.stat", "8:0 rbytes={}\n"),
+        ("blkio.throttle.io_service_bytes_recursive", "8:0 Read {}\n"),
+    ],
+)
+def test_number_of_more_than_64_bits_is_not_counted(name: str, text: str) -> None:
+    assert sum(value for _, value in counters.parse({name: text.format("9" * 400)})) == 0
+
+
 def test_file_of_an_unknown_name_is_ignored() -> None:
     assert counters.parse({"memory.pressure": "some 1"}) == ()
 
