@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)

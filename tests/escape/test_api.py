@@ -4,9 +4,11 @@ Speaks gRPC with raw bytes where a client would refuse to; the answer must be a 
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,7 +109,9 @@ def test_a01_a_million_map_entries_are_refused_with_the_daemon_flat(daemon: Runn
 )
 def test_a01_field_with_a_wrong_value_is_refused(change: dict[str, str], daemon: RunningDaemon, client: Client) -> None:
     request = sandbox_pb2.ExecuteRequest(argv=sandbox_pb2.ArgvProgram(argv=["/bin/true"]), **change)  # type: ignore[arg-type]
-    assert _raw(daemon, "SandboxService/Run", request.SerializeToString()) in REFUSED
+    # What is reserved for a later version is a verb that is lacking: FAILED_PRECONDITION.
+    refused = REFUSED | {grpc.StatusCode.FAILED_PRECONDITION}
+    assert _raw(daemon, "SandboxService/Run", request.SerializeToString()) in refused
     _alive(daemon, client)
 
 
@@ -224,35 +228,30 @@ def test_a07_daemon_does_not_start_with_a_hostile_profile(tmp_path: Path) -> Non
         pytest.fail("it started")
 
 
-def test_a08_edited_profile_counts_after_a_reload_only(tmp_path: Path) -> None:
+def test_a08_edited_profile_counts_after_a_reload_only() -> None:
     """And a broken edit does not count at all."""
     need_root()
-    directory = Path("/var/tmp/sandboxd-test-a08")
-    directory.mkdir(mode=0o755, exist_ok=True)
-    profile = directory / "mine.yaml"
-    mine = HEAD.replace("evil", "mine")
-    profile.write_text(mine + "  network: none\n")
-    try:
-        with (
-            start_daemon(Mode.ROOT, f"profiles: {{paths: [{CHECKOUT / 'profiles'}, {directory}]}}\n") as daemon,
-            daemon.client() as client,
-        ):
-            first = client.profile("mine").digest
-            profile.write_text(mine + "  network: loopback\n")
-            assert client.profile("mine").digest == first
-            assert client.run(["/bin/true"], profile="mine").exit_code == 0
+    with tempfile.TemporaryDirectory(prefix="sandboxd-test-", dir="/var/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        for source in (CHECKOUT / "profiles").glob("*.yaml"):
+            shutil.copy(source, directory)
+        profile = directory / "python.yaml"
+        honest = profile.read_text()
+        with start_daemon(Mode.ROOT, f"profiles: {{paths: [{directory}]}}\n") as daemon, daemon.client() as client:
+            first = client.profile("python").digest
+            profile.write_text(honest.replace("limits:", "limits:\n    tmp_inodes: 77", 1))
+            assert client.profile("python").digest == first
+            assert client.run(["/bin/true"], profile="python").exit_code == 0
             daemon.reload()
-            proc.until(lambda: client.profile("mine").digest != first, "the reload took the new one")
-            second = client.profile("mine").digest
-            assert client.run(["/bin/true"], profile="mine").exit_code == 0
-            profile.write_text(mine + "  privileged: true\n")
+            proc.until(lambda: client.profile("python").digest != first, "the reload took the new one")
+            second = client.profile("python").digest
+            assert client.run(["/bin/true"], profile="python").exit_code == 0
+            profile.write_text(honest + "  privileged: true\n")
             daemon.reload()
             proc.until(lambda: "privileged" in daemon.log.read_text(), "the refusal is in the log")
-            assert client.profile("mine").digest == second
-            assert client.run(["/bin/true"], profile="mine").exit_code == 0
-    finally:
-        profile.unlink()
-        directory.rmdir()
+            assert client.profile("python").digest == second
+            assert client.run(["/bin/true"], profile="python").exit_code == 0
 
 
 def _as_stranger(script: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -30,7 +30,7 @@ def test_c01_bad_collect_pattern_is_refused(pattern: str, client: Client) -> Non
 
 
 def test_names_that_look_odd_but_are_fine_go_in_and_come_out(client: Client) -> None:
-    names = ["a b", "ü", "-rf", "a/b/c", "...", "x" * 255, "CON", "a*b"]
+    names = ["a b", "ü", "-rf", "a/b/c", "x" * 255, "CON", "a*b"]
     result = client.run(["/bin/true"], files={name: name.encode() for name in names}, collect=["**"])
     assert {file.path: file.content for file in result.files} == {name: name.encode() for name in names}
 
@@ -92,8 +92,10 @@ def test_c10_many_and_deep_files_reach_a_cap_and_no_further(confined: Confined) 
     many = _shell(confined, "for i in {1..2000}; do : > f$i; done", "**")
     assert len(many.files) < 2000
     assert "output_files" in many.limits_hit
-    deep = _shell(confined, "for i in {1..1000}; do mkdir d; cd d || exit 0; done; echo x > f", "**")
-    assert len(deep.files) <= 1
+    dig = 'python3 -c \'import os\nfor _ in range(1000): os.mkdir("d"); os.chdir("d")\nopen("f", "w")\''
+    deep = _shell(confined, dig, "**")
+    assert deep.exit_code == 0
+    assert deep.files == ()
 
 
 def test_output_beyond_the_cap_is_left_out_and_said(confined: Confined) -> None:

@@ -12,7 +12,7 @@ from tests.escape.attempt import Attempt, attempts, check_control, unconfined
 from tests.escape.confined import Confined
 
 DENIED = ("EACCES", "EPERM")
-RULES = {"daemon", "execution", "policy"}
+RULES = {"daemon", "execution", "policy", "sandbox"}
 WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 ROWS = (
     *(Attempt("X01", "renamed_binary", DENIED, (place,)) for place in WRITABLE),

@@ -19,7 +19,7 @@ SLEEP = ["/bin/sh", "-c", "echo up; exec sleep 1000"]
 @pytest.fixture(params=list(Mode), ids=str)
 def node(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
     need_root()
-    with start_daemon(request.param, "limits: {max_concurrent: 8}\n") as daemon:
+    with start_daemon(request.param, "limits: {max_concurrent: 8}\ndrain_grace_seconds: 1\n") as daemon:
         yield daemon
 
 
@@ -149,7 +149,7 @@ def test_drain_kills_what_does_not_end(node: RunningDaemon) -> None:
 
     def run(client: Client) -> None:
         try:
-            ends.append(client.run(SLEEP, limits={"wall_seconds": 300}))
+            ends.append(client.run(SLEEP))
         except SandboxdError as error:
             ends.append(error)
 

@@ -16,8 +16,11 @@ from tests.skips import Lacks, because, need_program
 NUMPY_PROFILE = """
 apiVersion: sandboxd.io/v1
 kind: SandboxProfile
-metadata: {{name: numpy}}
+metadata:
+  name: numpy
+  labels: {{sandboxd.io/reviewed: "true"}}
 spec:
+  description: numpy beside the standard library
   extends: python
   packages:
     - {{path: {packages}, why: "numpy as pip installed it for this test"}}
