@@ -44,7 +44,9 @@ ALWAYS_ENOSYS = frozenset({"clone3"})
 
 CLONE_NEW = 0x7E020000  # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
 MAP_HUGETLB = 0x40000
+MSG_OOB = 0x1
 MSG_FASTOPEN = 0x20000000
+RLIMIT_CORE = 4
 MFD_HUGETLB = 0x4
 _S_IFMT = 0xF000
 _TYPE = WORD & ~(0x80000 | 0x800)  # everything of a socket type but SOCK_CLOEXEC and SOCK_NONBLOCK
@@ -92,8 +94,9 @@ _PR_SET_DUMPABLE = 4
 
 # Locks are in: sqlite, git and pip need them on the workspace, and a filter sees only the descriptor's number. On a
 # shared read-only mount they are a channel between sandboxes, so `strict` narrows this list and denies flock. Never
-# F_NOTIFY and F_SETLEASE (they watch others), F_SETOWN and F_SETSIG.
-_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
+# F_NOTIFY and F_SETLEASE (they watch others), F_SETOWN and F_SETSIG, nor F_SETPIPE_SZ: the pages of stdin, stdout and
+# stderr count against the daemon, and once it has too many every new pipe of any sandbox is a page or two.
+_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 36, 37, 38, 1030, 1032, 1033, 1034)
 FCNTL_LOCKS = frozenset({5, 6, 7, 36, 37, 38})  # F_GETLK F_SETLK F_SETLKW and their F_OFD_ forms
 
 # Never SO_ATTACH_FILTER and BPF, SO_ZEROCOPY, SO_BINDTODEVICE, TCP_FASTOPEN(_CONNECT), TCP_ULP, TCP_REPAIR, nor any
@@ -105,6 +108,19 @@ _SOCKET_OPTIONS: tuple[tuple[int, tuple[int, ...]], ...] = (
     (41, (16, 17, 18, 19, 20, 21, 23, 25, 26, 49, 67)),  # IPPROTO_IPV6
 )
 
+# Any limit but the size of core files: at our 1 the kernel skips a handler that `core_pattern` pipes to, which runs as
+# root on the host and reads what the program made of its memory; at 0 it does not. Four bits tell 4 from the others.
+_NOT_CORE: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (4, 0), (8, 8))
+
+
+def _other_limits(index: int) -> tuple[Rule, ...]:
+    return tuple((Match(index, mask, value),) for mask, value in _NOT_CORE)
+
+
+_MYSELF = one_of(0, (0,))  # any other pid would throttle someone else
+_CORE_LIMIT = both(_MYSELF, one_of(1, (RLIMIT_CORE,)))
+_NO_NEW_LIMIT: tuple[Rule, ...] = ((Match(2, (1 << 64) - 1, 0),),)  # a null pointer
+
 ARGUMENTS: dict[str, tuple[Rule, ...]] = {
     "clone": _without(0, CLONE_NEW),
     "socket": (
@@ -114,9 +130,10 @@ ARGUMENTS: dict[str, tuple[Rule, ...]] = {
         *_socket((AF_NETLINK,), (_DGRAM, _RAW), (0,)),  # NETLINK_ROUTE: getifaddrs and getaddrinfo ask it
     ),
     "socketpair": _UNIX_SOCKETS,
-    "sendto": _without(3, MSG_FASTOPEN),
-    "sendmsg": _without(2, MSG_FASTOPEN),
-    "sendmmsg": _without(3, MSG_FASTOPEN),
+    # MSG_OOB: hardly used and often broken; over unix sockets it led out of other sandboxes (CVE-2025-38236).
+    "sendto": _without(3, MSG_FASTOPEN | MSG_OOB),
+    "sendmsg": _without(2, MSG_FASTOPEN | MSG_OOB),
+    "sendmmsg": _without(3, MSG_FASTOPEN | MSG_OOB),
     "setsockopt": tuple(
         rule for level, options in _SOCKET_OPTIONS for rule in both(one_of(1, (level,)), one_of(2, options))
     ),
@@ -125,7 +142,8 @@ ARGUMENTS: dict[str, tuple[Rule, ...]] = {
     "fcntl": one_of(1, _FCNTLS),
     "mknod": one_of(1, (0, 0x1000, 0x8000, 0xC000), _S_IFMT),  # regular files, FIFOs, sockets; no devices
     "mknodat": one_of(2, (0, 0x1000, 0x8000, 0xC000), _S_IFMT),
-    "prlimit64": one_of(0, (0,)),  # any other pid would throttle someone else
+    "prlimit64": (*both(_MYSELF, _other_limits(1)), *both(_CORE_LIMIT, _NO_NEW_LIMIT)),
+    "setrlimit": _other_limits(0),
     "personality": one_of(0, (0, WORD)),  # the query and the default; not READ_IMPLIES_EXEC or ADDR_NO_RANDOMIZE
     "memfd_create": _without(1, MFD_HUGETLB),
     "mmap": _without(3, MAP_HUGETLB),  # huge pages are the host's, and the memory limit does not count them
@@ -133,3 +151,7 @@ ARGUMENTS: dict[str, tuple[Rule, ...]] = {
 
 # memfd_create where the kernel has no vm.memfd_noexec for this sandbox: MFD_NOEXEC_SEAL set, MFD_EXEC clear.
 MEMFD_SEALED: tuple[Rule, ...] = ((Match(1, 0x18, 0x8),),)
+
+# Answered with success and not carried out: many programs switch core files off and end if they cannot, and none is
+# ever written anyway. Holds for what is in here and not in ARGUMENTS.
+PRETENDED: dict[str, tuple[Rule, ...]] = {"prlimit64": _CORE_LIMIT}

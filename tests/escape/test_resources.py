@@ -3,6 +3,8 @@
 R01-R04, R08, R09, R11, R12, R14, R15, R17, R19, R24 are tested there by outcome, R13, R22 and R23 with the clean-up.
 """
 
+import subprocess
+
 import pytest
 
 from sandboxd.client import EndReason, InvalidRequest, SandboxdError
@@ -31,12 +33,31 @@ if hard == resource.RLIM_INFINITY:
 else:
     try:
         resource.setrlimit({RAISES[name]}, (hard, hard + 1))
-        print("raised")
+        # that of core files only pretends to have been set
+        print("raised" if resource.getrlimit({RAISES[name]})[1] > hard else "refused")
     except (ValueError, PermissionError):
         print("refused")
 """
     seen = confined.run([PYTHON, "-c", source]).stdout
     assert seen in ((b"refused\n", b"unlimited\n") if name == "RLIMIT_CPU" else (b"refused\n",))
+
+
+def test_r19_core_limit_cannot_be_lowered_to_where_the_host_runs_its_core_handler(confined: Confined) -> None:
+    """At 1 the kernel skips a handler that core_pattern pipes to, at 0 it starts it as root of the host."""
+    source = """
+import ctypes, resource
+libc = ctypes.CDLL(None, use_errno=True)
+print(resource.getrlimit(resource.RLIMIT_CORE))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+zero = (ctypes.c_ulong * 2)(0, 0)
+print(libc.syscall(160, 4, zero), ctypes.get_errno())
+print(libc.syscall(302, 0, ctypes.c_long((0xFFFF << 32) | 4), zero, None))
+print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    control = subprocess.run([PYTHON, "-c", source], capture_output=True, check=True)
+    assert control.stdout.splitlines()[-1] == b"(0, 0)", "unconfined the limit goes down"
+    seen = confined.run([PYTHON, "-c", source])
+    assert seen.stdout.splitlines() == [b"(1, 1)", b"-1 1", b"0", b"(1, 1)"], seen.stderr
 
 
 def test_realtime_and_negative_nice_are_refused(confined: Confined) -> None:

@@ -64,6 +64,11 @@ def test_each_call_of_the_attempts_that_must_fail_is_never_allowed(name: str) ->
         ("mknod", (0, 0o020666)),
         ("mknodat", (0, 0, 0o060666)),
         ("prlimit64", (1,)),
+        ("prlimit64", (0, 4, 1 << 40)),  # RLIMIT_CORE 0 would start the host's core_pattern handler
+        ("setrlimit", (4,)),
+        ("fcntl", (0, 1031)),  # F_SETPIPE_SZ on the daemon's pipes
+        ("sendto", (3, 0, 0, 1)),  # MSG_OOB
+        ("sendmsg", (3, 0, 0x4001)),
         ("personality", (0x0040000,)),
         ("personality", (0x0400000,)),
         ("memfd_create", (0, 4)),
@@ -93,6 +98,9 @@ def test_arguments_of_known_attacks_are_refused(name: str, args: tuple[int, ...]
         ("fcntl", (0, 1030)),
         ("mknod", (0, 0o010644)),
         ("prlimit64", (0, 7)),
+        ("prlimit64", (0, 7, 1 << 40)),
+        ("prlimit64", (0, 4, 0, 1 << 40)),  # getrlimit
+        ("setrlimit", (0,)),
         ("personality", (0xFFFFFFFF,)),
         ("mmap", (0, 0, 3, 0x22)),
     ],

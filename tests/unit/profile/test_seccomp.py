@@ -56,6 +56,16 @@ def test_high_halves_of_arguments_neither_help_nor_harm() -> None:
     assert answer(default(), "ioctl", 0, garbage | 0x5401) == ALLOW
 
 
+@pytest.mark.parametrize("new", [1, 0x7FFF_0000_0000, 1 << 63])
+def test_the_core_limit_can_be_read_and_only_seems_to_be_set(new: int) -> None:
+    assert answer(default(), "prlimit64", 0, 4, new, 0) == 0x50000
+    assert answer(default(), "prlimit64", 0, 4, 0, new) == ALLOW
+    assert answer(default(), "prlimit64", 0, 7, new, 0) == ALLOW
+    assert answer(default(), "prlimit64", 1, 4, new, 0) == EPERM
+    assert answer(default(), "setrlimit", 4, new) == EPERM
+    assert answer(seccomp.compiled(spec("read"), machine="x86_64"), "prlimit64", 0, 4, new, 0) == EPERM
+
+
 @pytest.mark.parametrize(
     ("memfd", "plain", "sealed", "executable"),
     [
