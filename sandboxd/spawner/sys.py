@@ -103,6 +103,13 @@ def _fail(call: str, subject: str = "") -> OSError:
     return OSError(number, f"{call}: {os.strerror(number)}", subject or None)
 
 
+def _path(path: str) -> bytes:
+    """For C, which ends a string at its first NUL: a path must not come out shorter than it was checked."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "embedded NUL", path)
+    return os.fsencode(path)
+
+
 def _syscall(name: str, *arguments: object, subject: str = "") -> int:
     result: int = _libc.syscall(_NR[name], *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
     if result < 0:
@@ -145,27 +152,27 @@ def setns(fd: int, flags: int) -> None:
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> None:
-    if _libc.mount(source.encode(), target.encode(), fstype.encode(), flags, data.encode()):
+    if _libc.mount(_path(source), _path(target), fstype.encode(), flags, data.encode()):
         raise _fail("mount", target)
 
 
 def umount2(target: str, flags: int) -> None:
-    if _libc.umount2(target.encode(), flags):
+    if _libc.umount2(_path(target), flags):
         raise _fail("umount2", target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    _syscall("pivot_root", new_root.encode(), put_old.encode(), subject=new_root)
+    _syscall("pivot_root", _path(new_root), _path(put_old), subject=new_root)
 
 
 def open_tree(path: str, flags: int, dir_fd: int = AT_FDCWD) -> int:
-    return _syscall("open_tree", dir_fd, path.encode(), flags | os.O_CLOEXEC, subject=path)
+    return _syscall("open_tree", dir_fd, _path(path), flags | os.O_CLOEXEC, subject=path)
 
 
 def move_mount(fd: int, to_path: str, to_dir_fd: int = AT_FDCWD) -> None:
     """Attach a detached tree. An empty `to_path` means `to_dir_fd` itself."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
-    _syscall("move_mount", fd, b"", to_dir_fd, to_path.encode(), flags, subject=to_path)
+    _syscall("move_mount", fd, b"", to_dir_fd, _path(to_path), flags, subject=to_path)
 
 
 def fsopen(fstype: str) -> int:
@@ -191,7 +198,7 @@ def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> N
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
-    return _syscall("openat2", dir_fd, os.fsencode(path), how, len(how), subject=path)
+    return _syscall("openat2", dir_fd, _path(path), how, len(how), subject=path)
 
 
 def close_range(first: int, last: int) -> None:

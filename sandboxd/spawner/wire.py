@@ -5,6 +5,8 @@ connection ends. A message too large for a packet travels as a memfd. Standard l
 """
 
 import array
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -13,9 +15,10 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 MAX_PACKET = 48 * 1024
-MAX_MESSAGE = 8 * 1024 * 1024
+MAX_MESSAGE = 16 * 1024 * 1024  # the most arguments that execve(2) takes, each byte escaped
 MAX_FDS = 32
 _LARGE = "@memfd"
+_MFD_NOEXEC_SEAL = 0x0008  # Linux 6.3
 
 
 class ProtocolError(Exception):
@@ -258,6 +261,8 @@ Message = (
     | Started | ExecFailed | Exited | FileOpened | Answer
 )  # fmt: skip
 
+_MAX_FLOAT = 1e300  # beyond it JSON has infinities, and an int may be too large for a float
+
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Message)}
 _HINTS: dict[type[Any], dict[str, Any]] = {cls: get_type_hints(cls) for cls in _TYPES.values()}
 
@@ -272,7 +277,8 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     """`ProtocolError` for anything that `encode` could not have made."""
     try:
-        body = json.loads(data)
+        # As UTF-8 and nothing else: given bytes, json would guess UTF-16 or UTF-32 and import a codec for it.
+        body = json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from error
     if not isinstance(body, dict):
@@ -288,6 +294,10 @@ def decode(data: bytes) -> Message:
     return decoded
 
 
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _checked(where: str, hint: Any, value: object) -> object:
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
@@ -298,8 +308,10 @@ def _checked(where: str, hint: Any, value: object) -> object:
         if len(value) != len(arguments):
             raise ProtocolError(f"{where}: expected {len(arguments)} items")
         return tuple(_checked(where, argument, item) for argument, item in zip(arguments, value, strict=True))
-    if hint is float and type(value) in (int, float):
-        return float(value)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -_MAX_FLOAT <= value <= _MAX_FLOAT:
+            raise ProtocolError(f"{where}: out of range")
+        return float(value)
     if type(value) is not hint:
         raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
     return value
@@ -313,7 +325,7 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
         return
     if len(data) > MAX_MESSAGE:
         raise ProtocolError(f"message of {len(data)} bytes is over {MAX_MESSAGE}")
-    memfd = os.memfd_create("sandboxd-message", os.MFD_CLOEXEC)
+    memfd = _memfd()
     try:
         view = memoryview(data)
         while view:
@@ -352,20 +364,36 @@ def close_all(fds: Sequence[int]) -> None:
         os.close(fd)
 
 
+def _memfd() -> int:
+    """Sealed against execution: in a sandbox's pid namespace the kernel makes no other (vm.memfd_noexec)."""
+    try:
+        return os.memfd_create("sandboxd-message", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("sandboxd-message", os.MFD_CLOEXEC)
+
+
 def _send_packet(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([data], ancillary)
 
 
 def _read_large(header: bytes, fds: list[int]) -> bytes:
-    size = json.loads(header).get("size")
+    try:
+        size = json.loads(header.decode()).get("size")
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from error
     if not isinstance(size, int) or not MAX_PACKET < size <= MAX_MESSAGE or not fds:
         raise ProtocolError("bad large message")
     memfd = fds.pop(0)
     try:
+        fcntl.fcntl(memfd, fcntl.F_GET_SEALS)  # only memory files have them; reading anything else could block
         data = bytearray()
         while len(data) < size and (piece := os.pread(memfd, size - len(data), len(data))):
             data += piece
+    except OSError as error:
+        raise ProtocolError(f"its descriptor is no memory file: {error}") from error
     finally:
         os.close(memfd)
     if len(data) < size:
