@@ -5,11 +5,16 @@ Plain data, standard library only. Made by `profile.compile`, read by `spawner.m
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 WORKSPACE = "/workspace"
 TMP = "/tmp"
 SHM = "/dev/shm"
+
+
+class TemplateInvalid(ValueError):
+    """This text was not made by `dump`; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +81,36 @@ def dump(templates: tuple[Template, ...]) -> str:
 
 
 def load(text: str) -> tuple[Template, ...]:
-    """The inverse of `dump`; ValueError, KeyError or TypeError if the text is not its output."""
-    return tuple(_template(row) for row in json.loads(text)["templates"])
+    """The inverse of `dump`; `TemplateInvalid` if the text is not its output."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TemplateInvalid(f"not JSON: {error}") from error
+    if not isinstance(document, dict) or document.keys() != {"templates"}:
+        raise TemplateInvalid("expected an object with 'templates'")
+    templates: tuple[Template, ...] = _read("templates", tuple[Template, ...], document["templates"])
+    return templates
 
 
-def _template(row: dict[str, object]) -> Template:
-    fields = dict(row)
-    view = dict(_mapping(fields["view"]))
-    fields["view"] = View(
-        image=str(view["image"]),
-        binds=tuple(
-            Bind(**bind)  # type: ignore[arg-type]
-            for bind in _rows(view["binds"])
-        ),
-        symlinks=_pairs(view["symlinks"]),
-        files=_pairs(view["files"]),
-    )
-    fields["ceilings"] = Ceilings(**_mapping(fields["ceilings"]))  # type: ignore[arg-type]
-    fields["landlock"] = _pairs(fields["landlock"])
-    fields["seccomp"] = base64.b64decode(str(fields["seccomp"]), validate=True)
-    return Template(**fields)  # type: ignore[arg-type]
-
-
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, got {value!r}")
+def _read(where: str, hint: Any, value: object) -> Any:
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            raise TemplateInvalid(f"{where}: expected the fields {sorted(hints)}")
+        return hint(**{name: _read(f"{where}.{name}", hints[name], value[name]) for name in hints})
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if not isinstance(value, list) or (items[-1] is not Ellipsis and len(value) != len(items)):
+            raise TemplateInvalid(f"{where}: expected a list of {items}")
+        repeated = (items[0],) * len(value) if items[-1] is Ellipsis else items
+        return tuple(_read(where, item, element) for item, element in zip(repeated, value, strict=True))
+    if hint is bytes and isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise TemplateInvalid(f"{where}: {error}") from error
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise TemplateInvalid(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
     return value
-
-
-def _rows(value: object) -> list[dict[str, object]]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {value!r}")
-    return [_mapping(row) for row in value]
-
-
-def _pairs(value: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {value!r}")
-    return tuple((str(first), str(second)) for first, second in value)
