@@ -18,6 +18,7 @@ def main() -> int:
         # What this process was exec'd with stays readable in its memory and in that of everything forked from it.
         notify = {name: os.environ[name] for name in ("NOTIFY_SOCKET",) if name in os.environ}
         os.execve(python.executable, python.orig_argv, {**fresh_environment(), **notify})
+    os.umask(0o022)  # the stage, its views and what is revealed must be passable for other uids
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
     for name in ("ascii", "latin-1", "utf-8"):

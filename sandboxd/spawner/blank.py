@@ -90,13 +90,12 @@ def verify(blank: Blank) -> None:
     for name, host_id in (("Uid", blank.ids.uid), ("Gid", blank.ids.gid)):
         if status[name].split() != [str(host_id)] * 4 or host_id == 0:
             raise BirthFailed(f"its {name} on the host is {status[name].split()}, not {host_id}")
-    options: dict[str, list[str]] = {}
-    for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines():
-        fields = line.split()
-        options[fields[4]] = f"{fields[5]},{fields[-1]}".split(",")  # of the mount, then of the file system
-    proc = options.get("/proc", ["subset=pid"])
-    if "subset=pid" not in proc and "ro" not in options.get("/proc/sys", ["rw"])[:1]:
-        raise BirthFailed("its /proc/sys is writable")
+    mounts_by_place = {line.split()[4]: line for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines()}
+    proc = mounts_by_place.get("/proc", "")
+    if " - proc " in proc and "subset=pid" not in proc:
+        switches = mounts_by_place.get("/proc/sys", "")
+        if "ro" not in switches.partition(" - ")[0].replace(",", " ").split():
+            raise BirthFailed("its /proc/sys is writable")
 
 
 def _child(

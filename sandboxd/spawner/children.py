@@ -4,6 +4,7 @@ Each is exec'd anew with a fresh environment under a uid of its own; neither can
 Called by `service`.
 """
 
+import fcntl
 import os
 import signal
 import sys as python
@@ -49,6 +50,20 @@ def start(
     if pid:
         return Child(pid, os.pidfd_open(pid))
     try:
+        _become(stage, identity, arguments, environment, descriptors, readable)
+    finally:
+        os._exit(70)  # whatever happened: never back into the spawner's own code
+
+
+def _become(
+    stage: Stage,
+    identity: Identity,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    descriptors: Mapping[int, int],
+    readable: Sequence[Path],
+) -> None:
+    try:
         signal.set_wakeup_fd(-1)
         for number in _FIRST_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -67,13 +82,13 @@ def start(
         _place(descriptors)
         os.chdir("/")
         os.execve(python.executable, [python.executable, "-I", *arguments], dict(environment))
-    except OSError as error:
-        os.write(2, f"sandboxd: cannot start {arguments}: {error}\n".encode())
-    os._exit(70)
+    except (OSError, ValueError) as error:
+        os.write(2, f"sandboxd: cannot start {arguments}: {error}\n".encode(errors="backslashreplace"))
 
 
 def _place(descriptors: Mapping[int, int]) -> None:
-    moved = {target: os.dup(fd) for target, fd in descriptors.items()}
+    above = max((2, *descriptors)) + 1  # out of the way of each other's targets
+    moved = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for target, fd in descriptors.items()}
     for target, fd in moved.items():
         os.dup2(fd, target)
-    sys.close_range(max((2, *descriptors)) + 1, 0x7FFFFFFF)
+    sys.close_range(above, 0x7FFFFFFF)

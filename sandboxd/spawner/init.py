@@ -16,14 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import files, landlock, mounts, payload, wire
+from sandboxd.spawner import files, landlock, mounts, payload, plans, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
-from sandboxd.spawner.plans import Shape
-from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.sys import sethostname
 from sandboxd.spawner.watch import LimitWatch
 
 _WATCH_MILLISECONDS = 50
+# Two cannot be set, two Python needs ignored in init itself; a payload resets those.
+_NOT_RESET = frozenset((signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ))
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class _Execution:
 def forget_the_spawner() -> None:
     """First in the new process: no signal handler, wake-up descriptor or environment of the spawner's is left."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    for number in signal.valid_signals() - _NOT_RESET:  # also what our starter ignored: a program expects defaults
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.environ.clear()
@@ -48,7 +49,7 @@ class Cage:
     """What every execution of this sandbox is put into; the template's filter joins with Assign."""
 
     shape: Shape
-    filters: Mapping[str, Filter]
+    prepared: Mapping[str, Prepared]
     ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
     single_id: bool
 
@@ -56,16 +57,16 @@ class Cage:
         return PAYLOAD_UID + (0 if self.single_id else slot)
 
     def arm(self, slot: int) -> payload.Armed:
-        return payload.arm(slot, self.filters, self.ruleset_fd, single_id=self.single_id)
+        return payload.arm(slot, self.prepared, self.ruleset_fd, single_id=self.single_id)
 
 
-def furnish(shape: Shape, filters: Mapping[str, Filter], *, single_id: bool) -> Cage:
+def furnish(shape: Shape, prepared: Mapping[str, Prepared], *, single_id: bool) -> Cage:
     """Everything of the shape, in the new namespaces: the view becomes this process's root."""
     mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, executable_workspace=shape.workspace_executable)
     sethostname(shape.hostname)
     abi = landlock.abi()
     ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
-    return Cage(shape, filters, ruleset_fd, single_id)
+    return Cage(shape, prepared, ruleset_fd, single_id)
 
 
 def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
@@ -73,10 +74,10 @@ def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
     received = wire.receive(spawner)
     if received is None:
         os._exit(0)
-    assign, (control_fd,) = received
-    if not isinstance(assign, wire.Assign):
-        raise OSError(errno.EPROTO, "expected Assign")
-    control = socket.socket(fileno=control_fd)
+    assign, fds = received
+    if not isinstance(assign, wire.Assign) or len(fds) != 1 or assign.template not in cage.prepared:
+        raise wire.ProtocolError("expected Assign")
+    control = socket.socket(fileno=fds[0])
     try:
         mounts.give_room(
             (assign.workspace_bytes, assign.workspace_inodes),
@@ -147,12 +148,21 @@ class _Init:
     def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
         if len(fds) != 3:
             raise wire.ProtocolError("Execute needs three descriptors")
+        objection = plans.objection(plan, self._cage.prepared[self._template].template)
+        if objection:
+            self._send(wire.ExecFailed(plan.execution_id, "plan", errno.EINVAL, objection))
+            return
         child = self._armed
         if child is None or child.slot != plan.slot:
             child = self._cage.arm(plan.slot)
         else:
             self._armed = None
-        payload.release(child, plan, self._template, fds)
+        try:
+            payload.release(child, plan, self._template, fds)
+        except OSError as error:  # it died waiting; `_reap` buries it
+            child.sock.close()
+            self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))
+            return
         self._poll.register(child.sock, select.POLLIN)
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
@@ -203,8 +213,8 @@ class _Init:
         )
 
     def _put(self, message: wire.Put, fds: list[int]) -> None:
-        if len(fds) != 1:
-            raise wire.ProtocolError("Put needs one descriptor")
+        if len(fds) != 1 or not plans.is_slot(message.slot):
+            raise wire.ProtocolError("Put needs one descriptor and a slot")
         try:
             files.put(message.path, message.mode, fds[0], self._cage.uid(message.slot))
         except OSError as error:
@@ -213,6 +223,8 @@ class _Init:
             self._answer(message.request_id, None)
 
     def _collect(self, message: wire.Collect) -> None:
+        if not plans.is_slot(message.slot):
+            raise wire.ProtocolError("Collect needs a slot")
         try:
             found = files.collect(message.patterns, message.max_files, message.max_bytes, self._cage.uid(message.slot))
         except OSError as error:
@@ -229,6 +241,8 @@ class _Init:
         self._send(wire.Answer(message.request_id, 0, text, tuple(found.skipped)))
 
     def _signal(self, message: wire.Signal) -> None:
+        if not 0 < message.signum < signal.NSIG:
+            raise wire.ProtocolError(f"no signal {message.signum}")
         for pid, execution in self._executions.items():
             if execution.execution_id == message.execution_id:
                 try:

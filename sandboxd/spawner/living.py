@@ -11,13 +11,20 @@ from sandboxd.spawner.blank import Blank
 from sandboxd.spawner.cgroup import Cgroup
 
 
-def remove(cgroup: Cgroup) -> None:
-    """With PID 1 all others died; should one be left in the cgroup all the same, it is killed there."""
+def remove(cgroup: Cgroup) -> bool:
+    """With PID 1 all others died; should one be left in the cgroup all the same, it is killed there.
+
+    False if even that did not empty it (a process in the kernel's hands): then its ids must not be given to another.
+    """
     try:
         cgroup.remove()
     except OSError:
-        cgroup.kill()
-        cgroup.remove()
+        try:
+            cgroup.kill()
+            cgroup.remove()
+        except OSError:
+            return False
+    return True
 
 
 class Living:
@@ -38,13 +45,12 @@ class Living:
         signal.pidfd_send_signal(self.blank.pidfd, signal.SIGKILL)
 
     def finish(self) -> tuple[int, tuple[tuple[str, float], ...]]:
-        """Reap it and remove what is left of it: its wait status (negative for a signal) and last counters."""
+        """Reap it and let go of it: its wait status (negative for a signal) and last counters. Its cgroup stays."""
         result = os.waitid(os.P_PIDFD, self.blank.pidfd, os.WEXITED)
         status = 0
         if result is not None:
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         usage = self.blank.cgroup.usage()
-        remove(self.blank.cgroup)
         self._control.close()
         self.blank.close()
         return status, usage

@@ -233,7 +233,9 @@ class _Sources:
     def _open(self, bind: Bind, *, may_copy: bool) -> None:
         try:
             status = os.stat(bind.source)
-            if may_copy and stat.S_ISREG(status.st_mode) and not bind.executable and status.st_size <= _MAX_COPY_BYTES:
+            # Only what everybody may read: a copy would show a private file that a bind leaves closed.
+            public = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH
+            if may_copy and public and not bind.executable and status.st_size <= _MAX_COPY_BYTES:
                 with open(bind.source, "rb") as file:
                     self.copies[bind.target] = file.read(_MAX_COPY_BYTES)
                 return

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from sandboxd.spawner import sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
-from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.plans import Prepared
 from sandboxd.spawner.wire import Execute
 
 NOT_FOUND = 127
@@ -42,7 +42,7 @@ class Armed:
     sock: socket.socket
 
 
-def arm(slot: int, filters: Mapping[str, Filter], ruleset_fd: int | None, *, single_id: bool) -> Armed:
+def arm(slot: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None, *, single_id: bool) -> Armed:
     """Fork a child that has given up everything it can without knowing the program.
 
     `ruleset_fd` is None where the kernel has no Landlock, which the report then says.
@@ -50,8 +50,11 @@ def arm(slot: int, filters: Mapping[str, Filter], ruleset_fd: int | None, *, sin
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        ours.detach()
-        _become(theirs, PAYLOAD_UID + (0 if single_id else slot), filters, ruleset_fd)
+        try:
+            ours.detach()
+            _become(theirs, PAYLOAD_UID + (0 if single_id else slot), prepared, ruleset_fd)
+        finally:
+            os._exit(NOT_FOUND)  # whatever happened: never back into init's own code
     theirs.close()
     return Armed(pid, slot, ours)
 
@@ -75,7 +78,7 @@ def limit_for_good() -> None:
         _limit(kind, value, value)
 
 
-def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter], ruleset_fd: int | None) -> NoReturn:
+def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None) -> NoReturn:
     step = "no_new_privs"
     try:
         signal.set_wakeup_fd(-1)
@@ -116,8 +119,8 @@ def _become(sock: socket.socket, uid: int, filters: Mapping[str, Filter], rulese
         step = "chdir"
         os.chdir(plan.cwd)
         step = "seccomp"  # last, so that the steps above need no place in the profile's list
-        sys.seccomp_set_filter(filters[template].program)
-    except (OSError, ValueError, KeyError, wire.ProtocolError) as error:
+        sys.seccomp_set_filter(prepared[template].filter.program)
+    except (OSError, ValueError, OverflowError, MemoryError, KeyError, wire.ProtocolError) as error:
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
         sock.send(f"{step}\0{number}\0{error}".encode()[:1024])
         os._exit(NOT_FOUND)
@@ -156,7 +159,7 @@ def _exec(plan: Execute) -> NoReturn:
     name = plan.argv[0]
     environment = dict(plan.env)
     search = environment.get("PATH", "").split(":")
-    candidates = [name] if "/" in name else [f"{directory}/{name}" for directory in search if directory]
+    candidates = [name] if "/" in name else [f"{directory}/{name}" for directory in search if directory and name]
     refusal = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for candidate in candidates:
         try:

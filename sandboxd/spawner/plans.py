@@ -1,4 +1,4 @@
-"""The profile templates as the spawner holds them, ready to be used, and the check that a launch only tightens them.
+"""The profile templates as the spawner holds them, ready to be used, and the checks that nobody goes beyond them.
 
 Made once per (re)load; every init inherits them by fork. Called by the main process and by `blank` and `init`.
 """
@@ -6,10 +6,11 @@ Made once per (re)load; every init inherits them by fork. Called by the main pro
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sandboxd.spawner.ids import PER_SANDBOX
 from sandboxd.spawner.mounts import Stage
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Template
-from sandboxd.spawner.wire import Launch
+from sandboxd.spawner.wire import Execute, Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +86,26 @@ def check(launch: Launch, prepared: Mapping[str, Prepared]) -> Prepared:
     if launch.network not in ("none", found.template.network):
         raise LaunchRefused("above_ceiling", f"network {launch.network!r} is wider than {found.template.network!r}")
     return found
+
+
+def objection(plan: Execute, template: Template) -> str:
+    """Why init must not start this: the limits that it sets itself are held to the template's ceilings too. Or ""."""
+    ceilings = template.ceilings
+    for name, asked, ceiling in (
+        ("open_files", plan.open_files, ceilings.open_files),
+        ("file_size_bytes", plan.file_size_bytes, ceilings.file_size_bytes),
+        ("cpu_seconds", plan.cpu_seconds, ceilings.cpu_seconds),
+    ):
+        if not 0 < asked <= ceiling:
+            return f"{name} {asked!r} is not above 0 and at most {ceiling!r}"
+    for name, asked in (("memory_bytes", plan.memory_bytes), ("pids", plan.pids)):
+        if asked < 0:
+            return f"{name} {asked!r} is negative"
+    if not is_slot(plan.slot):
+        return f"slot {plan.slot!r} has no uid in this sandbox"
+    return "" if plan.argv else "argv is empty"
+
+
+def is_slot(slot: int) -> bool:
+    """Whether a uid of the sandbox's range belongs to it; beyond them lies init's own."""
+    return 0 <= slot < PER_SANDBOX - 1

@@ -5,6 +5,7 @@ in it waits for a tenant or for the daemon. Called by `__main__`.
 """
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -16,7 +17,7 @@ from sandboxd.spawner import children, plans, sys, wire
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup import CgroupLimits
 from sandboxd.spawner.compiler import Compiler
-from sandboxd.spawner.living import Living
+from sandboxd.spawner.living import Living, remove
 from sandboxd.spawner.mounts import ViewInvalid
 from sandboxd.spawner.options import Options
 from sandboxd.spawner.seccomp import FilterInvalid
@@ -27,6 +28,8 @@ from sandboxd.spawner.template import Template
 _QUIET_SECONDS = 0.004  # no message for this long: refill the stock
 _RESTART_SECONDS = 0.5
 _MAX_STARTS_WITHOUT_READY = 5
+_MAX_OUTGOING = 256
+_SANDBOX_ID = re.compile(r"[0-9a-f]{32}")
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
 
@@ -43,6 +46,8 @@ class Service:
         self._latest: dict[str, plans.Prepared] = {}
         self._prepared: dict[str, plans.Prepared] = {}  # with the generation before
         self._living: dict[str, Living] = {}
+        self._expected: set[str] = set()  # ids of sandboxes that wait for a blank
+        self._generation = 0  # of the daemon
         self._daemon: children.Child | None = None
         self._peer: socket.socket | None = None
         self._outgoing: deque[tuple[wire.Message, tuple[int, ...]]] = deque()
@@ -79,7 +84,8 @@ class Service:
     def _timeout(self) -> float | None:
         if self._stock.wants_refill:
             return _QUIET_SECONDS
-        deadlines = [at for at in (self._restart_at, self._kill_daemon_at) if at is not None]
+        times = (self._restart_at, self._kill_daemon_at, self._compiler.deadline)
+        deadlines = [at for at in times if at is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _on_time(self) -> None:
@@ -91,6 +97,8 @@ class Service:
             self._log("the daemon did not end in time; killing it")
             self._kill_daemon_at = None
             signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+        if self._compiler.deadline is not None and now >= self._compiler.deadline:
+            self._compiler.expire()
 
     def _on_signals(self, wake: int) -> None:
         for number in os.read(wake, 64):
@@ -125,7 +133,7 @@ class Service:
             latest = plans.prepare(templates, self._site.stage, self._latest)
         except (ViewInvalid, FilterInvalid, OSError) as error:
             message = f"a profile cannot be used on this host: {error}"
-            if self._daemon is None:
+            if self._never_started:
                 self._on_first_compile_failed(message)
             elif request_id:
                 self._send(wire.Refused(request_id, "reload_failed", message))
@@ -136,7 +144,7 @@ class Service:
         self._prepared = {**self._latest, **latest}
         self._latest = latest
         self._stock.replace(self._prepared)
-        if self._daemon is None:
+        if self._never_started:
             self._start_daemon()
         else:
             self._send(wire.Reloaded(request_id, self._names()))
@@ -145,6 +153,11 @@ class Service:
         return tuple((p.template.name, digest) for digest, p in self._latest.items())
 
     # --- the daemon
+
+    @property
+    def _never_started(self) -> bool:
+        """Between two daemons there is none either, but a time at which the next one starts."""
+        return self._daemon is None and self._restart_at is None
 
     def _start_daemon(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -203,7 +216,7 @@ class Service:
             return
         except ConnectionError:
             received = None
-        except wire.ProtocolError as error:
+        except (wire.ProtocolError, OSError) as error:
             self._log(f"the daemon broke the protocol: {error}")
             if self._daemon is not None:
                 signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
@@ -217,6 +230,7 @@ class Service:
             self._peer.close()
             self._peer = None
         self._outgoing.clear()
+        self._generation += 1  # what it asked for and did not get yet, nobody wants; the next one has its own numbers
 
     def _obey(self, message: wire.Message) -> None:
         match message:
@@ -227,16 +241,24 @@ class Service:
                 if living is not None:
                     living.kill()
             case wire.Reload():
-                request = message.request_id
-                self._compiler.begin(
-                    lambda templates: self._on_compiled(request, templates),
-                    lambda text: self._send(wire.Refused(request, "reload_failed", text)),
-                )
+                self._reload(message.request_id)
             case wire.Ready():
                 self._starts_without_ready = 0
                 self._site.notify(f"READY=1\nSTATUS={message.status}")
             case _:
                 raise wire.ProtocolError(f"the spawner does not serve {type(message).__name__}")
+
+    def _reload(self, request_id: int) -> None:
+        generation = self._generation
+
+        def done(templates: tuple[Template, ...]) -> None:
+            self._on_compiled(request_id if generation == self._generation else 0, templates)
+
+        def failed(text: str) -> None:
+            if generation == self._generation:
+                self._send(wire.Refused(request_id, "reload_failed", text))
+
+        self._compiler.begin(done, failed)
 
     def _send(self, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
         if self._peer is None:
@@ -256,7 +278,9 @@ class Service:
                 return
             self._outgoing.popleft()
         if self._peer is not None:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+            # A daemon that does not read its answers is not asked for more questions.
+            reading = selectors.EVENT_READ if len(self._outgoing) < _MAX_OUTGOING else 0
+            events = reading | (selectors.EVENT_WRITE if self._outgoing else 0)
             if self._selector.get_key(self._peer).events != events:
                 self._selector.modify(self._peer, events, self._on_peer)
 
@@ -265,19 +289,31 @@ class Service:
     def _launch(self, launch: wire.Launch) -> None:
         try:
             prepared = plans.check(launch, self._prepared)
-            if launch.sandbox_id in self._living or len(launch.sandbox_id) != 32:
+            known = launch.sandbox_id in self._living or launch.sandbox_id in self._expected
+            if known or not _SANDBOX_ID.fullmatch(launch.sandbox_id):
                 raise plans.LaunchRefused("launch_failed", f"sandbox id {launch.sandbox_id!r} is taken or ill-formed")
         except plans.LaunchRefused as refusal:
             self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
             return
-        self._stock.take(prepared.shape, lambda blank: self._assign(launch, prepared, blank))
+        self._expected.add(launch.sandbox_id)
+        generation = self._generation
+        self._stock.take(prepared.shape, lambda blank: self._assign(launch, generation, blank))
 
-    def _assign(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank | BirthFailed) -> None:
+    def _assign(self, launch: wire.Launch, generation: int, blank: Blank | BirthFailed) -> None:
+        self._expected.discard(launch.sandbox_id)
         if isinstance(blank, BirthFailed):
-            self._send(wire.Refused(launch.request_id, "launch_failed", str(blank)))
+            if generation == self._generation:
+                self._send(wire.Refused(launch.request_id, "launch_failed", str(blank)))
+            return
+        if generation != self._generation:
+            self._stock.discard(blank)
             return
         try:
-            living = self._fit_out(launch, prepared, blank)
+            living = self._fit_out(launch, plans.check(launch, self._prepared), blank)
+        except plans.LaunchRefused as refusal:  # the profiles were changed while it waited
+            self._stock.discard(blank)
+            self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
+            return
         except OSError as error:
             self._stock.discard(blank)
             self._send(wire.Refused(launch.request_id, "launch_failed", str(error)))
@@ -323,7 +359,10 @@ class Service:
         self._selector.unregister(living.blank.pidfd)
         del self._living[living.sandbox_id]
         status, usage = living.finish()
-        self._site.ids.give_back(living.blank.ids)
+        if remove(living.blank.cgroup):
+            self._site.ids.give_back(living.blank.ids)
+        else:
+            self._log(f"the cgroup of sandbox {living.sandbox_id} cannot be emptied; its ids stay taken")
         self._send(wire.SandboxEnded(living.sandbox_id, status, usage))
 
     def _end_everything(self) -> None:
@@ -335,6 +374,7 @@ class Service:
             living.kill()
         for living in self._living.values():
             living.finish()
+            remove(living.blank.cgroup)
         self._stock.close()
         self._site.tree.close()
 

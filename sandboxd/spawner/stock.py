@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
 from sandboxd.spawner.cgroup import CgroupTree
-from sandboxd.spawner.ids import IdPool, IdsUnavailable
+from sandboxd.spawner.ids import IdBlock, IdPool, IdsUnavailable
 from sandboxd.spawner.living import remove
 from sandboxd.spawner.plans import Prepared, Shape
 
@@ -54,11 +54,12 @@ class Stock:
         self._failing = False
         if self._wanted[:1] != [shape]:
             self._wanted = [shape, *(other for other in self._wanted if other != shape)][:_REMEMBERED_SHAPES]
-        for blank in self._idle:
-            if blank.shape == shape:
-                self._idle.remove(blank)
+        for blank in [idle for idle in self._idle if idle.shape == shape]:
+            self._idle.remove(blank)
+            if _lives(blank):
                 taker(blank)
                 return
+            self.discard(blank)
         self._waiting.append((shape, taker))
         if _count(self._births.values(), shape) < sum(1 for waiting, _ in self._waiting if waiting == shape):
             self._begin(shape)
@@ -86,8 +87,8 @@ class Stock:
         signal.pidfd_send_signal(blank.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED)
         blank.close()
-        remove(blank.cgroup)
-        self._ids.give_back(blank.ids)
+        if remove(blank.cgroup):
+            self._ids.give_back(blank.ids)
 
     def _next_shape(self) -> Shape | None:
         """The shape of which one more is to be made, by how recently it was asked for."""
@@ -99,7 +100,7 @@ class Stock:
 
     def _begin(self, shape: Shape) -> None:
         try:
-            ids = self._ids.take()
+            ids = self._take_ids()
         except IdsUnavailable as error:
             self._fail(shape, BirthFailed(str(error)))
             return
@@ -109,12 +110,22 @@ class Stock:
             blank = begin(ids, cgroup, shape, self._prepared)
         except OSError as error:
             if cgroup is not None:
-                cgroup.remove()
+                remove(cgroup)
             self._ids.give_back(ids)
             self._fail(shape, BirthFailed(str(error)))
             return
         self._births[blank.pid] = blank
         self._selector.register(blank.sock, selectors.EVENT_READ, lambda: self._advance(blank))
+
+    def _take_ids(self) -> IdBlock:
+        """If none are left, those of a blank that nobody asked for."""
+        try:
+            return self._ids.take()
+        except IdsUnavailable:
+            if not self._idle:
+                raise
+            self.discard(self._idle.pop(0))
+            return self._ids.take()
 
     def _advance(self, blank: Blank) -> None:
         try:
@@ -152,6 +163,11 @@ class Stock:
         for entry in waiting[: len(waiting) - _count(self._births.values(), shape)]:
             self._waiting.remove(entry)
             entry[1](failure)
+
+
+def _lives(blank: Blank) -> bool:
+    """Not whether it will: the kernel may have killed it for want of memory while it was idle."""
+    return os.waitid(os.P_PIDFD, blank.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def _count(blanks: Iterable[Blank], shape: Shape) -> int:
