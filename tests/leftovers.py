@@ -11,6 +11,7 @@ from pathlib import Path
 from tests import proc
 from tests.daemon import RunningDaemon
 
+SANDBOX_IDS = range(0x50000000, 0x80000000)  # of both ranges that the daemons of these tests give out
 CGROUPS = Path("/sys/fs/cgroup")
 NOT_LEFT = {"journal", "documents", "cursors"}  # the record of what was, which must stay
 
@@ -57,16 +58,30 @@ def of_the_host(daemon: RunningDaemon) -> Leftovers:
 
 
 def _of_daemon(daemon: RunningDaemon) -> list[proc.Process]:
-    """Processes that name this daemon's own files, or run under an id that only sandboxes have."""
+    """Processes that name this daemon's own files, or run under an id that only sandboxes have.
+
+    Not those of another node that happens to run on this host: they hang below a spawner with other files.
+    """
     found = {process.pid: process for process in proc.anywhere(str(daemon.config)) if process.pid != os.getpid()}
-    for process in proc.processes().values():
+    alive = proc.processes()
+    foreign = {p.pid for p in alive.values() if "sandboxd.spawner" in p.argv and str(daemon.config) not in p.argv}
+    for process in alive.values():
         try:
             uid = int(proc.status(process.pid)["Uid"].split()[0])
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if uid >= 0x40000000 or (daemon.mode.uid and uid == daemon.mode.uid):
+        if uid in SANDBOX_IDS and foreign.isdisjoint(_with_ancestors(process, alive)):
             found[process.pid] = process
     return list(found.values())
+
+
+def _with_ancestors(process: proc.Process, alive: dict[int, proc.Process]) -> set[int]:
+    line = set()
+    current: proc.Process | None = process
+    while current is not None and current.pid not in line:
+        line.add(current.pid)
+        current = alive.get(current.parent)
+    return line
 
 
 def host_mounts() -> frozenset[str]:
