@@ -1,0 +1,1 @@
+"""Measures and long runs: never part of the product, never run by `make test`."""

@@ -1,0 +1,65 @@
+"""`make soak`: every fuzzer for a while, then a real daemon under load. Prints figures; ends with 1 if a run found one.
+
+`python -m bench.soak [fuzz [TARGET]... | node] [options]`; everything is the default.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.soak import node
+from bench.soak.campaign import campaign
+from bench.soak.target import NAMES
+
+CPU_SECONDS = 600.0
+NODE_SECONDS = 600.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    good = True
+    if options.what in ("all", "fuzz"):
+        for name in options.targets or NAMES:
+            good &= _fuzz(name, options.cpu_seconds, options.keep, plant=options.planted)
+    if options.what in ("all", "node"):
+        good &= _node(options.seconds, options.mode)
+    return 0 if good else 1
+
+
+def _fuzz(name: str, cpu_seconds: float, kept: Path | None, *, plant: bool) -> bool:
+    figures = campaign(name, cpu_seconds, kept, plant=plant)
+    _say(figures.line())
+    for crash in figures.crashes:
+        _say(f"  {crash.kind} at {crash.where}, {crash.count} times: {crash.message}\n  input {crash.data}")
+    return bool(figures.crashes) is plant
+
+
+def _node(seconds: float, mode: str) -> bool:
+    outcome = node.soak(seconds, node.Mode(mode))
+    for line in outcome.lines():
+        _say(line)
+    return not outcome.left
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="fuzz every parser, then soak a daemon")
+    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "node"), default="all")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(NAMES)}; default: each")
+    parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="for each target (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="begin with the corpus there, and leave it there")
+    parser.add_argument(
+        "--planted", action="store_true", help="plant a bug in each target: not to find it is a failure"
+    )
+    parser.add_argument("--seconds", type=float, default=NODE_SECONDS, help="of load (default: %(default)s)")
+    parser.add_argument("--mode", choices=[str(mode) for mode in node.Mode], default=str(node.Mode.ROOT))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

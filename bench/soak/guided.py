@@ -1,0 +1,52 @@
+"""The guided driver, a process of its own: atheris (libFuzzer) mutates, coverage of sandboxd and comparisons guide it.
+
+Imports nothing of sandboxd before it is instrumented, and ends its process itself, as libFuzzer does. Started by
+`campaign`, as `python -m bench.soak.guided TARGET CPU_SECONDS DIRECTORY [--planted]`.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["sandboxd", "bench.soak.planted", "bench.soak.targets"]):
+    from bench.soak.planted import planted
+    from bench.soak.target import load
+
+    TARGET = load(sys.argv[1])
+
+from bench.soak.crashes import Run
+
+CHECKED_EVERY = 64
+
+
+def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
+    target = planted(TARGET) if plant else TARGET
+    run = Run(target)
+    corpus = directory / "corpus"
+    words = directory / "words"
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
+
+    def one(data: bytes) -> None:
+        with run.one(data):
+            target.run(data)
+        enough = run.executions % CHECKED_EVERY == 0 and run.cpu_seconds > cpu_seconds
+        if enough or (plant and run.crashes):
+            (directory / "result.json").write_text(run.as_json())
+            os._exit(0)  # libFuzzer has no other end
+
+    options = [f"-max_len={target.max_bytes}", "-timeout=60", "-rss_limit_mb=1024", f"-artifact_prefix={directory}/"]
+    if target.words:
+        options.append(f"-dict={words}")
+    atheris.Setup([sys.argv[0], *options, "-verbosity=0", str(corpus)], one)
+    atheris.Fuzz()
+
+
+def _escaped(word: bytes) -> str:
+    """As libFuzzer's dictionaries want it."""
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[2]), Path(sys.argv[3]), plant="--planted" in sys.argv[4:])

@@ -1,0 +1,90 @@
+"""A profile's YAML: parsed by itself, then, if it passes, as part of a set, and as a template for the spawner."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from bench.soak.target import Broken, Target
+from sandboxd.config import shipped
+from sandboxd.errors import ProfileInvalid
+from sandboxd.profile.load import load_profiles, parse
+
+NAME = "fuzz.yaml"
+SMALL = b"""\
+apiVersion: sandboxd.io/v1
+kind: SandboxProfile
+metadata: {name: small, labels: {team: red}}
+spec:
+  description: small
+  isolation: process
+  root:
+    binds:
+      - {source: /usr, executable: true, why: programs}
+      - {source: /opt/data, target: /data, optional: true, why: data}
+    symlinks: [{path: /bin, to: usr/bin}]
+    files: [{path: /etc/hostname, content: "sandbox\\n"}]
+  workspace: {executable: false}
+  proc: subset
+  network: none
+  cwd: /workspace
+  env: {fixed: {HOME: /workspace}, allow: ["APP_*"]}
+  interpreters: [{language: python, argv: [/usr/bin/python3, "{file}"], file_name: main.py}]
+  seccomp:
+    allow:
+      - {names: [execve, exit_group, read, write], why: the least that runs}
+      - {names: [socket], args: [{index: 0, one_of: [1]}], why: local sockets}
+    deny: [{names: [mount], errno: EPERM, why: no}]
+  landlock: {scopes: true, paths: [{path: /usr, access: execute, why: programs}]}
+  limits: {wall_seconds: 5, idle_seconds: 0, cpu_seconds: 5, cpus: 1, memory_bytes: 64MiB, pids: 8, open_files: 64,
+           file_size_bytes: 1MiB, workspace_bytes: 1MiB, workspace_inodes: 64, tmp_bytes: 1MiB, tmp_inodes: 64,
+           stdout_bytes: 1KiB, stderr_bytes: 1KiB, output_bytes: 1MiB, output_files_bytes: 1MiB, output_files: 4,
+           io_read_bytes_per_second: 0, io_write_bytes_per_second: 0}
+  enforcement: {default: best_effort, guarantees: {limit.wall: require}}
+"""
+
+
+class _Place:
+    """A private directory for the file that goes through the whole loader."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="sandboxd-fuzz-")
+        self.path = Path(self._directory.name, NAME)
+
+
+def target() -> Target:
+    place = _Place()
+
+    def run(data: bytes) -> None:
+        try:
+            parse(data, NAME)
+        except ProfileInvalid as error:
+            if not all(line.startswith(f"{NAME}:") for line in error.message.split(f"\n{NAME}:")[:1]):
+                raise Broken(f"a complaint without its place: {error.message!r}") from error
+            raise
+        place.path.write_bytes(data)
+        os.chmod(place.path, 0o600)  # noqa: PTH101 - no stat first
+        for resolved in load_profiles([place.path], filters_proved=True):
+            if len(resolved.digest) != 64:
+                raise Broken(f"digest {resolved.digest!r}")
+
+    extending = b"apiVersion: sandboxd.io/v1\nkind: SandboxProfile\nmetadata: {name: a}\nspec: {extends: a}\n"
+    seeds = (SMALL, extending, (shipped("profiles") / "strict.yaml").read_bytes(), b'{"a": [1, "\\x41", 0x1f, .5e3]}')
+    words = (
+        b"&a ",
+        b"*a",
+        b"!!python/object:os.system ",
+        b"<<: ",
+        b"---\n",
+        b"\xef\xbb\xbf",
+        b"%YAML 1.1\n",
+        b"? ",
+        b"|2-\n",
+    )
+    modules = (
+        "sandboxd.profile.document",
+        "sandboxd.profile.load",
+        "sandboxd.profile.schema",
+        "sandboxd.profile.checks",
+        "sandboxd.profile.inherit",
+    )
+    return Target("profile", modules, run, (ProfileInvalid,), seeds, words)
