@@ -64,7 +64,7 @@ def _of_daemon(daemon: RunningDaemon) -> list[proc.Process]:
     """
     found = {process.pid: process for process in proc.anywhere(str(daemon.config)) if process.pid != os.getpid()}
     alive = proc.processes()
-    foreign = {p.pid for p in alive.values() if "sandboxd.spawner" in p.argv and str(daemon.config) not in p.argv}
+    foreign = {p.pid for p in alive.values() if "--state-dir" in p.argv and str(daemon.state_dir) not in p.argv}
     for process in alive.values():
         try:
             uid = int(proc.status(process.pid)["Uid"].split()[0])
