@@ -30,6 +30,7 @@ _RESTART_SECONDS = 0.5
 _MAX_STARTS_WITHOUT_READY = 5
 _MAX_OUTGOING = 256
 _SANDBOX_ID = re.compile(r"[0-9a-f]{32}")
+_MAX_STATUS = 200
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
 
@@ -206,16 +207,14 @@ class Service:
             return
         self._flush()
         try:
-            received = wire.receive(self._peer)
-            if received is not None:
-                message, fds = received
-                wire.close_all(fds)
+            message = wire.receive_bare(self._peer)
+            if message is not None:
                 self._obey(message)
                 return
         except BlockingIOError:
             return
         except ConnectionError:
-            received = None
+            pass
         except (wire.ProtocolError, OSError) as error:
             self._log(f"the daemon broke the protocol: {error}")
             if self._daemon is not None:
@@ -244,7 +243,7 @@ class Service:
                 self._reload(message.request_id)
             case wire.Ready():
                 self._starts_without_ready = 0
-                self._site.notify(f"READY=1\nSTATUS={message.status}")
+                self._site.notify(f"READY=1\nSTATUS={_one_line(message.status)}")
             case _:
                 raise wire.ProtocolError(f"the spawner does not serve {type(message).__name__}")
 
@@ -377,6 +376,11 @@ class Service:
             remove(living.blank.cgroup)
         self._stock.close()
         self._site.tree.close()
+
+
+def _one_line(status: str) -> str:
+    """A daemon that was taken over must not speak for us: with a second line it could name a main process to kill."""
+    return "".join(character if " " <= character <= "~" else "?" for character in status[:_MAX_STATUS])
 
 
 def _noticed(number: int, frame: object) -> None:

@@ -359,6 +359,19 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
         raise
 
 
+def receive_bare(sock: socket.socket) -> Message | None:
+    """The next message, from a peer who may hand nothing over; None when the peer closed.
+
+    The kernel drops descriptors that there is no room for: closing one of a hostile file system (FUSE) could block.
+    """
+    data, _, flags, _ = sock.recvmsg(MAX_PACKET + 1)
+    if not data:
+        return None
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        raise ProtocolError("the packet was cut, or came with descriptors")
+    return decode(data)
+
+
 def close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)

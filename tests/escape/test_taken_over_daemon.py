@@ -1,0 +1,139 @@
+"""The daemon as the attacker: its own connection to the spawner, in other hands.
+
+What it may ask for is a closed set of messages; nothing it sends may end the spawner, make it wait, or let it speak to
+the service manager. Takes the socket out of a real daemon, which only root may.
+"""
+
+import array
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sandboxd.client import Client, SandboxdError
+from sandboxd.spawner import wire
+from tests import proc
+from tests.daemon import CHECKOUT, configuration
+from tests.skips import need_root
+
+PIDFD_GETFD = 438
+SPAWNER_FD = 3
+SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A running spawner, what it told the service manager, and where its daemon listens."""
+
+    spawner: subprocess.Popen[bytes]
+    notifications: socket.socket
+    address: str
+
+    def ready(self) -> str:
+        """The next notification."""
+        self.notifications.settimeout(SECONDS)
+        return self.notifications.recv(4096).decode()
+
+    def daemons_socket(self) -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
+        pidfd = os.pidfd_open(proc.daemon_pid(self.spawner.pid))
+        try:
+            fd = libc.syscall(PIDFD_GETFD, pidfd, SPAWNER_FD, 0)
+        finally:
+            os.close(pidfd)
+        assert fd >= 0, os.strerror(ctypes.get_errno())
+        return socket.socket(fileno=fd)
+
+    def serves(self) -> bool:
+        """Whether it runs a program, at the latest once the daemon was started anew."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline and self.spawner.poll() is None:
+            with contextlib.suppress(SandboxdError), Client(self.address) as client:
+                return client.run(["/bin/true"]).exit_code == 0
+            time.sleep(0.1)
+        return False
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    need_root()
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
+    directory.chmod(0o711)
+    (directory / "run").mkdir(mode=0o700)
+    config = directory / "config.yaml"
+    config.write_text(configuration(directory / "run" / "s.sock", directory / "state"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+        notifications.bind(str(directory / "notify"))
+        spawner = subprocess.Popen(
+            [sys.executable, "-m", "sandboxd", "serve", "--config", str(config)],
+            cwd=CHECKOUT,
+            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(directory / "notify")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            node = Node(spawner, notifications, f"unix:{directory}/run/s.sock")
+            assert node.ready().startswith("READY=1")
+            yield node
+        finally:
+            spawner.terminate()
+            spawner.wait(SECONDS)
+            shutil.rmtree(directory)
+
+
+def test_status_of_the_daemon_is_one_plain_line_to_the_service_manager(node: Node) -> None:
+    with node.daemons_socket() as sock:
+        sock.send(wire.encode(wire.Ready("fine\nMAINPID=1\nFDSTORE=1\x1b[2J\udcff" + "x" * 10_000)))
+    told = node.ready()
+    assert told.count("\n") == 1
+    assert "MAINPID" in told.splitlines()[1]
+    assert told.replace("\n", "").isprintable()
+    assert len(told) < 300
+    assert node.serves()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b'{"type": "@memfd"',
+        b'{"type": "@memfd", "size": 1e400}',
+        b'{"type": "@memfd", "size": 100000}',
+        b"[" * 40_000,
+        b'{"type":"Kill","sandbox_id":' + b"9" * 5000 + b"}",
+        b'{"type":"Ready","status":"\xff"}',
+        json.dumps({"type": "Hello"}).encode(),
+        wire.encode(wire.Drain(1.0)),
+        b"x" * 60_000,
+    ],
+    ids=lambda packet: packet[:24].decode("latin-1"),
+)
+def test_broken_packets_end_the_daemon_and_not_the_spawner(packet: bytes, node: Node) -> None:
+    with node.daemons_socket() as sock:
+        sock.send(packet)
+    assert node.ready().startswith("READY=1"), "the daemon was started anew"
+    assert node.serves()
+
+
+def test_descriptors_never_reach_the_spawner(node: Node) -> None:
+    """Closing one could block: a file system of the daemon's own (FUSE) answers the close when it likes."""
+    read, write = os.pipe()
+    with node.daemons_socket() as sock:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [write]))]
+        sock.sendmsg([wire.encode(wire.Kill("0" * 32))], rights)
+    os.close(write)
+    assert os.read(read, 1) == b"", "the descriptor in flight is gone"
+    os.close(read)
+    assert node.ready().startswith("READY=1"), "the daemon was started anew"
+    assert node.serves()
