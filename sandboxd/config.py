@@ -90,10 +90,6 @@ class Runtimes(_Section):
     process: ProcessRuntimeSettings = ProcessRuntimeSettings()
 
 
-class Pools(_Section):
-    """Warm pools by profile; this version has none, so there is nothing to set."""
-
-
 class Audit(_Section):
     """`write`: an event is with the kernel before the action proceeds; `fsync`: it is on the disk."""
 
@@ -130,7 +126,6 @@ class Config(_Section):
     profiles: Profiles = Profiles()
     policy: Policy = Policy()
     runtimes: Runtimes = Runtimes()
-    pools: Pools = Pools()
     audit: Audit = Audit()
     sinks: tuple[SinkSettings, ...] = (SinkSettings(type="stdout"),)
     limits: NodeLimits = NodeLimits()

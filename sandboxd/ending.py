@@ -83,19 +83,22 @@ def violations(ended_by: EndReason) -> tuple[Violation, ...]:
 
 
 def message_for_agent(ended_by: EndReason, status: ExitStatus | None, limits: Limits) -> str:
-    """One or two sentences for a model: what happened and what may help. Nothing in it comes from the program."""
+    """One or two sentences for a model: what happened and what may help; empty if the program succeeded.
+
+    Nothing in it comes from the program.
+    """
     match ended_by:
         case EndReason.EXITED:
             code = status.exit_code if status is not None else None
-            return "The program ended normally." if code == 0 else f"The program ended with exit code {code}."
+            return "" if code == 0 else f"The program ended with exit code {code}."
         case EndReason.SIGNALED:
             return f"The program was ended by signal {status.signal if status is not None else None}."
         case EndReason.WALL_TIMEOUT:
-            return f"The program was stopped after {limits.wall_seconds:g} seconds. Do less work per run."
+            return f"The program was stopped after {_seconds(limits.wall_seconds)}. Do less work per run."
         case EndReason.IDLE_TIMEOUT:
-            return f"The program was stopped: it printed nothing for {limits.idle_seconds:g} seconds."
+            return f"The program was stopped: it printed nothing for {_seconds(limits.idle_seconds)}."
         case EndReason.CPU_TIMEOUT:
-            return f"The program was stopped after {limits.cpu_seconds:g} seconds of CPU time. Do less work per run."
+            return f"The program was stopped after {_seconds(limits.cpu_seconds)} of CPU time. Do less work per run."
         case EndReason.MEMORY_LIMIT:
             return f"The program was stopped: it needed more than {_size(limits.memory_bytes)} of memory."
         case EndReason.OUTPUT_LIMIT:
@@ -126,6 +129,10 @@ def _cpu_used_up(facts: Facts) -> bool:
     if used < 0:
         return facts.status is not None and facts.status.signal == SIGXCPU
     return used >= facts.limits.cpu_seconds * CPU_TOLERANCE
+
+
+def _seconds(number: float) -> str:
+    return "1 second" if number == 1 else f"{number:g} seconds"
 
 
 def _size(count: int) -> str:

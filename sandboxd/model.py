@@ -62,7 +62,7 @@ class LimitId(StrEnum):
 
 
 class Guarantee(StrEnum):
-    """What a sandbox promises. The same ids stand in a runtime's `probe()`, a profile's `enforcement` and the report."""
+    """What a sandbox promises. The same ids stand in a runtime's `probe()`, a profile's `enforcement`, the report."""
 
     NAMESPACE_USER = "namespace.user"
     NAMESPACE_PID = "namespace.pid"
@@ -111,7 +111,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnforcementRow:
-    """One guarantee: how far it holds, which layers carry it, and why it is not more than that (empty when enforced)."""
+    """One guarantee: how far it holds, which layers carry it, and why it is not more (empty when enforced)."""
 
     guarantee: Guarantee
     state: State
@@ -140,7 +140,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The agent on whose behalf the caller asks, as the caller tells it: data for policy and audit, never an identity."""
+    """The agent on whose behalf the caller asks, as the caller tells it: data for policy and audit, no identity."""
 
     name: str = ""
     session_id: str = ""
@@ -292,7 +292,7 @@ class Outcome:
     violations: tuple[Violation, ...] = ()
     files: tuple[OutputFile, ...] = ()
     files_skipped: tuple[tuple[str, str], ...] = ()  # path, why
-    message_for_agent: str = ""
+    message_for_agent: str = ""  # empty if all is well
 
 
 class Verdict(StrEnum):

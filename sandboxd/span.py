@@ -138,7 +138,8 @@ class Span:
 
     async def decided(self, action: str, decision: Decision, engine: str) -> None:
         self.policy_revision = decision.revision
-        input_sha256 = self._log.store(decision.input_json)
+        # Without one the action could not even be written as an input.
+        input_sha256 = self._log.store(decision.input_json) if decision.input_json else ""
         await self._log.record(
             PolicyDecided(
                 *self._ids(),

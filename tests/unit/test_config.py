@@ -77,7 +77,7 @@ def test_shipped_profiles_and_policies_exist() -> None:
         ("sinks:\n  - type: ../evil\n", "c.yaml:2: sinks.0.type"),
         ("runtimes: {process: {ids: {start: 0}}}\n", "c.yaml:1: runtimes.process.ids.start"),
         ("runtimes: {process: {ids: {start: 4294967000, count: 65536}}}\n", "start + count is over"),
-        ("pools: {python: 4}\n", "c.yaml:1: pools.python: unknown key"),
+        ("pools: {python: 4}\n", "c.yaml:1: pools: unknown key"),
         ("policy: {deadline_seconds: .inf}\n", "c.yaml:1: policy.deadline_seconds"),
         ("policy: {deadline_seconds: .nan}\n", "c.yaml:1: policy.deadline_seconds"),
         ("- 1\n", "c.yaml:1: expected keys and values"),

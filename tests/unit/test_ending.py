@@ -78,9 +78,20 @@ def test_only_a_violation_has_violations() -> None:
 
 @pytest.mark.parametrize("reason", EndReason)
 @pytest.mark.parametrize("status", [None, EXITED, ExitStatus(3, None), died(SIGSEGV)])
-def test_agent_gets_a_short_sentence_for_every_end(reason: EndReason, status: ExitStatus | None) -> None:
+def test_agent_gets_a_short_sentence_for_every_end_but_success(reason: EndReason, status: ExitStatus | None) -> None:
     message = ending.message_for_agent(reason, status, LIMITS)
+    if (reason, status) == (EndReason.EXITED, EXITED):
+        assert message == ""
+        return
     assert message.endswith(".") and message.isprintable() and len(message) < 120
+
+
+@pytest.mark.parametrize(
+    ("wall_seconds", "shown"), [(1.0, "after 1 second."), (1.5, "1.5 seconds."), (2.0, "2 seconds.")]
+)
+def test_agent_reads_the_time_as_a_person_writes_it(wall_seconds: float, shown: str) -> None:
+    limits = replace(LIMITS, wall_seconds=wall_seconds)
+    assert shown in ending.message_for_agent(EndReason.WALL_TIMEOUT, None, limits)
 
 
 def test_cpu_seconds_are_unknown_if_either_part_is() -> None:

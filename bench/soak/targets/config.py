@@ -10,7 +10,6 @@ state_dir: /var/lib/s
 profiles: {paths: [/etc/p]}
 policy: {engine: rego, paths: [/etc/r], deadline_seconds: 0.5}
 runtimes: {process: {ids: {start: 100000, count: 65536}, daemon_user: sandboxd, blank_stock: 2}}
-pools: {}
 audit: {durability: fsync, segment_bytes: 65536}
 sinks:
   - type: stdout
