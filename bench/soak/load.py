@@ -147,7 +147,8 @@ ACTS = (
     Act(
         "refused",
         _refused,
-        _ends("profile_unknown", "override_not_tighter", "invalid_request", "bad_path", "exec_failed"),
+        # a program that is not there ends as in a shell, with 127
+        _ends("profile_unknown", "override_not_tighter", "invalid_request", EndReason.EXITED),
     ),
 )
 

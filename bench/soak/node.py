@@ -31,6 +31,8 @@ drain_grace_seconds: 5
 log: {{level: warning}}
 """
 MIB = 1 << 20
+ENDS = frozenset({"execution.ended", "execution.refused"})
+MOST_NAMED = 5
 # How much more than after the warm-up is still no growth. Memory: the allocator's own play, measured with hello alone.
 SLACK = {
     "daemon fds": 4,
@@ -151,17 +153,19 @@ def _unexpected(ends: Counter[tuple[str, str]]) -> list[str]:
 
 
 def _unbalanced(node: RunningDaemon) -> list[str]:
-    """Every execution that was asked for has its end on record, once."""
-    rules: dict[str, set[str]] = {"execution.requested": set(), "execution.ended": set()}
-    twice = []
+    """Every execution that was asked for has its end, or its refusal, on record, and only one."""
+    asked: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
     for record in node.journal():
-        rule, ids = str(record["rule"]), record["ids"]
+        ids = record["ids"]
         assert isinstance(ids, dict)
-        if rule in rules:
-            twice += [f"{rule} twice for {ids['execution_id']}"] if ids["execution_id"] in rules[rule] else []
-            rules[rule].add(ids["execution_id"])
-    open_ones = rules["execution.requested"] - rules["execution.ended"]
-    return [*twice, *(f"no execution.ended for {execution_id}" for execution_id in sorted(open_ones)[:5])]
+        asked[ids["execution_id"]] += record["rule"] == "execution.requested"
+        ended[ids["execution_id"]] += record["rule"] in ENDS
+    return [
+        f"{execution_id} was asked for {count} times and has {ended[execution_id]} ends on record"
+        for execution_id, count in asked.items()
+        if execution_id and (count, ended[execution_id]) != (1, 1)
+    ][:MOST_NAMED]
 
 
 def _killed_daemons(node: RunningDaemon, started: leftovers.Leftovers) -> list[str]:
