@@ -187,8 +187,8 @@ def parse(text: bytes, name: str, *, as_root: bool | None = None) -> Config:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
         problem = (error.problem or "not YAML").splitlines()[0]
         raise ConfigInvalid(f"{name}:{line}: {problem}") from error
-    except (YAMLError, ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
-        # ruamel leaks such errors for keys that are no words and for tags it half knows; each means no configuration
+    except (YAMLError, ValueError, RecursionError, AssertionError, AttributeError, TypeError, LookupError) as error:
+        # ruamel leaks such errors for odd keys, tags and directives; each means that this is no configuration
         raise ConfigInvalid(f"{name}: not YAML: {str(error)[:200]!r}; write plain keys and values") from error
     if document is None:
         document = CommentedMap()
@@ -262,12 +262,12 @@ def _line(document: CommentedMap, location: tuple[int | str, ...]) -> int:
     node: object = document
     line = 1
     for part in location:
-        if isinstance(node, CommentedMap) and part in node:
-            line = node.lc.key(part)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-            line = node.lc.item(part)[0] + 1
-        else:
+        if not isinstance(node, CommentedMap | CommentedSeq):
             break
+        positions = node.lc.data or {}  # without what a merge key brought in
+        if part not in positions:
+            break
+        line = positions[part][0] + 1
         node = node[part]
     return line
 

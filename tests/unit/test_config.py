@@ -89,6 +89,9 @@ def test_shipped_profiles_and_policies_exist() -> None:
         ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
         ("\ttab: x\n", "c.yaml:1:"),
         ("!!set c{\n", "c.yaml: not YAML"),
+        ("%YAML 1.0\n1\n22", "c.yaml: not YAML"),
+        ("log:\n  <<: {level: loud}\n", "c.yaml:1: log.level: input should be"),
+        ("<<: \n  listen:\n    - tcp: x\n", "c.yaml:1: listen.0: a tcp listener"),
         ("listen:\n ?  - tcp:\n", "c.yaml: not YAML"),
     ],
 )
