@@ -21,7 +21,7 @@ from regopy import Bundle, Interpreter, RegoError, rego_shared
 HEADER = struct.Struct(">IB")
 LOAD, ASK = 1, 2
 ANSWER, UNDEFINED, FAILED = 1, 2, 3
-ADDRESS_SPACE_BYTES = 1 << 30
+GROWTH_BYTES = 1 << 30
 _INT64 = 1 << 63
 # What every kind of value and every escape looks like, to see that both ways of handing over an input agree.
 _PROBE = '{"a":["\\"\\\\\\n\\u0000é😀",1.5,30.0,-7,9007199254740993,true,false,null,{"k\\"":[]},{}],"":""}'
@@ -54,12 +54,18 @@ def _confine(parent: int) -> None:
         os._exit(1)  # the daemon died before the signal was armed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the daemon
     for kind, limit in (
-        (resource.RLIMIT_AS, ADDRESS_SPACE_BYTES),
+        (resource.RLIMIT_AS, _address_space_bytes() + GROWTH_BYTES),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 16),
     ):
         resource.setrlimit(kind, (limit, limit))
+
+
+def _address_space_bytes() -> int:
+    """What is mapped by now: the library's allocator alone reserves 256 GiB that it may never touch."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
 
 
 class _Engine:

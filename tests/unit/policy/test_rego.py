@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -238,7 +239,10 @@ async def test_the_worker_has_no_environment_no_descriptors_and_limits(tmp_path:
                 "/dev/null", "/dev/null", "/dev/null", "socket",
             ]  # fmt: skip
             limits = (process / "limits").read_text()
-            assert f"{1 << 30}" in limits
+            address_space = re.search(r"Max address space +(\d+)", limits)
+            mapped = re.search(r"VmSize:\s+(\d+) kB", (process / "status").read_text())
+            assert address_space is not None and mapped is not None
+            assert int(address_space[1]) <= int(mapped[1]) * 1024 + (1 << 30)
             assert "NoNewPrivs:\t1" in (process / "status").read_text()
     finally:
         del os.environ["SANDBOXD_TEST_SECRET"]
@@ -260,6 +264,18 @@ async def test_rules_that_contradict_each_other_deny(tmp_path: Path) -> None:
     async with engine(tmp_path, text) as made:
         assert (await made.decide(question())).verdict is Verdict.ALLOW
         assert (await made.decide(question(start(argv=("x",))))).verdict is Verdict.DENY
+
+
+@pytest.mark.parametrize("characters", [10_000, 131_071, 900_000])
+async def test_the_worker_survives_long_text(tmp_path: Path, characters: int) -> None:
+    text = 'default decision := {"verdict": "deny"}\ndecision := {"verdict": "allow"} if startswith(input.x, "yyy")'
+    before = workers()
+    async with engine(tmp_path, text) as made:
+        own = workers() - before
+        for _ in range(3):
+            decision = await made.decide(PolicyInput(json.dumps({"x": "y" * characters}).encode()))
+            assert decision.verdict is Verdict.ALLOW
+        assert workers() - before == own
 
 
 async def test_an_oversized_input_is_denied_and_not_sent(tmp_path: Path) -> None:
