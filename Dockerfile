@@ -21,7 +21,7 @@ RUN python3 -m venv /opt/sandboxd \
 
 FROM ${BASE}
 # What payloads may run is what is installed here: add nodejs, git, gcc and so on for the profiles node and build.
-ARG PACKAGES="python3 libseccomp2 ca-certificates"
+ARG PACKAGES="python3 libseccomp2 libatomic1 ca-certificates"
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ${PACKAGES} \
  && rm -rf /var/lib/apt/lists/* \

@@ -23,6 +23,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@python=$$(.ci/find-python) && echo "setting up .venv with $$python" && "$$python" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import pyseccomp, regopy' 2>/dev/null || \
+	{ echo 'a library of the system is missing; install it: apt-get install libseccomp2 libatomic1' >&2; exit 1; }
 	@touch $@
 
 run: $(STAMP)

@@ -1,4 +1,4 @@
-"""Runs the image in a container that gives it what the DaemonSet asks for and no more: crun with such a bundle.
+"""Runs the image in a container that gives it what the DaemonSet asks for and no more: runc with such a bundle.
 
 What an engine adds by default is there too: masked and read-only paths of /proc, a read-only root, no devices. Needs
 root. Used by `test_image`.
@@ -35,7 +35,7 @@ class Container:
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Another program in the same container, as root there."""
-        command = ["crun", "exec", self.name, *argv]
+        command = ["runc", "exec", self.name, *argv]
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
@@ -55,7 +55,7 @@ def started(rootfs: Path, directory: Path) -> Iterator[Container]:
     log = directory / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            ["crun", "--cgroup-manager=disabled", "run", "--bundle", str(directory), name],
+            ["runc", "run", "--bundle", str(directory), name],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
@@ -64,11 +64,11 @@ def started(rootfs: Path, directory: Path) -> Iterator[Container]:
         container = Container(name, log)
         _wait_until_it_answers(container, process)
         yield container
-        run(["crun", "kill", name, "TERM"])
+        run(["runc", "kill", name, "TERM"])
         assert process.wait(60) == 0, log.read_text()[-2000:]
     finally:
         process.kill()
-        subprocess.run(["crun", "delete", "--force", name], check=False, capture_output=True)
+        subprocess.run(["runc", "delete", "--force", name], check=False, capture_output=True)
         process.wait()
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.image
 def rootfs() -> Iterator[Path]:
     """The image's file system, mounted for a container."""
     need_root()
-    for program, package in (("buildah", "buildah"), ("crun", "crun"), ("debootstrap", "debootstrap")):
+    for program, package in (("buildah", "buildah"), ("runc", "runc"), ("debootstrap", "debootstrap")):
         need_program(program, package)
     with built_image() as store:
         store.buildah("from", "--name", "under-test", IMAGE)

@@ -20,6 +20,7 @@ PACKAGES = (
     "initramfs-tools",
     "python3",
     "libseccomp2",
+    "libatomic1",
     "uidmap",
     "iproute2",
     "procps",
