@@ -8,8 +8,8 @@ The first row that applies is the end reason:
 |--------------------------------------------------------------------|-----------------------------------|
 | something asked for the end while the main process ran: a deadline, | that reason; of several the first |
 | the output limit, an OOM notice, the client, an operator, the node |                                   |
+| the OOM killer acted, whichever process it took, init included     | MEMORY_LIMIT                      |
 | the exit status is unknown, the sandbox broke                      | RUNTIME_FAILED                    |
-| the OOM killer acted, whichever process of the tree it took        | MEMORY_LIMIT                      |
 | SIGSYS                                                             | VIOLATION (seccomp)               |
 | SIGXCPU or SIGKILL, and the CPU time is used up or unmeasured      | CPU_TIMEOUT (SIGKILL: measured)   |
 | any other signal                                                   | SIGNALED                          |
@@ -42,10 +42,10 @@ class Facts:
 def end_reason(facts: Facts) -> EndReason:
     if facts.asked is not None:
         return facts.asked
-    if facts.status is None:
-        return EndReason.RUNTIME_FAILED
     if facts.usage.oom_kills > 0:
         return EndReason.MEMORY_LIMIT
+    if facts.status is None:
+        return EndReason.RUNTIME_FAILED
     if facts.status.signal is None:
         return EndReason.EXITED
     if facts.status.signal == SIGSYS:

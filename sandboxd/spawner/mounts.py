@@ -25,6 +25,7 @@ _EMPTY = "/empty"
 _MOUNT_POINTS = ("proc", "dev", TMP[1:], WORKSPACE[1:])
 # Small files are copied when the view is built: each mount less is time less per sandbox. A reload takes them anew.
 _MAX_COPY_BYTES = 1 << 20
+_MAX_PTYS = 64  # of the 3072 that all but the host's own terminals share
 _NO_ROOM = "size=4k,nr_inodes=2"  # never 0: that would mean unlimited
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEV_LINKS = (
@@ -38,11 +39,12 @@ _HARD = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 _READ_ONLY = sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID
 
 # What tells about the host or changes it. The kernel guards most of these from an unprivileged uid; this is the second
-# layer. Source: runtime-spec defaults of runc and containerd, gVisor's and Podman's additions.
+# layer. Source: runtime-spec defaults of runc and containerd, gVisor's and Podman's additions; and `locks`, since it
+# shows the open file description locks of the whole host.
 _PROC_MASKED = (
-    "acpi", "asound", "config.gz", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
-    "kpagecount", "kpageflags", "latency_stats", "modules", "sched_debug", "scsi", "slabinfo", "sysrq-trigger",
-    "timer_list", "timer_stats", "vmallocinfo",
+    "acpi", "asound", "config.gz", "interrupts", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys", "kmsg",
+    "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules", "sched_debug", "scsi", "slabinfo",
+    "sysrq-trigger", "timer_list", "timer_stats", "vmallocinfo",
 )  # fmt: skip
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
 
@@ -149,7 +151,8 @@ def mount_private_proc() -> bool:
 
     Made this early they belong to the spawner's user namespace, so what init inherits of them is locked.
     """
-    sys.mount("devpts", _PTS, "devpts", sys.MS_NOSUID | sys.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    options = f"newinstance,ptmxmode=0666,mode=0620,max={_MAX_PTYS}"
+    sys.mount("devpts", _PTS, "devpts", sys.MS_NOSUID | sys.MS_NOEXEC, options)
     try:
         sys.mount("proc", PROC_FULL, "proc", _HARD, "hidepid=2")
         sys.mount("proc", _PROC_SUBSET, "proc", _HARD, "hidepid=2,subset=pid")

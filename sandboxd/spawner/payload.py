@@ -29,6 +29,7 @@ _ALWAYS = (
     (resource.RLIMIT_MSGQUEUE, 0),
     (resource.RLIMIT_NICE, 0),
     (resource.RLIMIT_RTPRIO, 0),
+    (resource.RLIMIT_SIGPENDING, 4096),  # timers and queued signals: where all have one uid, they share its number
 )
 _SAMPLE = Execute("0" * 32, ("/bin/true",), (("PATH", "/bin"),), "/", 0, 64, 1 << 20, 1.0, 0, 0)
 

@@ -60,6 +60,35 @@ print(resource.getrlimit(resource.RLIMIT_CORE))
     assert seen.stdout.splitlines() == [b"(1, 1)", b"-1 1", b"0", b"(1, 1)"], seen.stderr
 
 
+def test_terminals_are_bounded_per_sandbox_since_the_host_has_one_number_for_all(confined: Confined) -> None:
+    source = """
+import errno, os
+made = 0
+try:
+    while made < 100:
+        os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        made += 1
+except OSError as error: print(errno.errorcode[error.errno])
+print(made)
+"""
+    control = subprocess.run([PYTHON, "-c", source], capture_output=True, check=True)
+    assert control.stdout == b"100\n", "unconfined they can be made"
+    assert confined.run([PYTHON, "-c", source]).stdout == b"ENOSPC\n64\n"
+
+
+def test_timers_and_queued_signals_are_bounded_per_sandbox(confined: Confined) -> None:
+    source = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+made = 0
+while made < 5000 and libc.timer_create(1, None, ctypes.byref(ctypes.c_void_p())) == 0: made += 1
+print(made)
+"""
+    control = subprocess.run([PYTHON, "-c", source], capture_output=True, check=True)
+    assert control.stdout == b"5000\n", "unconfined they can be made"
+    assert 0 < int(confined.run([PYTHON, "-c", source]).stdout) <= 4096
+
+
 def test_realtime_and_negative_nice_are_refused(confined: Confined) -> None:
     source = """
 import errno, os

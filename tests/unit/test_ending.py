@@ -27,7 +27,7 @@ def died(signum: int) -> ExitStatus:
         (EndReason.CANCELLED, None, IDLE, EndReason.CANCELLED),
         (EndReason.KILLED, died(SIGSYS), OOM, EndReason.KILLED),
         (None, None, IDLE, EndReason.RUNTIME_FAILED),
-        (None, None, OOM, EndReason.RUNTIME_FAILED),
+        (None, None, OOM, EndReason.MEMORY_LIMIT),
         (None, died(SIGKILL), OOM, EndReason.MEMORY_LIMIT),
         (None, EXITED, OOM, EndReason.MEMORY_LIMIT),
         (None, died(SIGSYS), IDLE, EndReason.VIOLATION),
