@@ -289,8 +289,10 @@ class _Line:
 def _refuse_reserved(request: ExecuteRequest) -> None:
     """Fields that exist in the API and that nothing serves yet: ignoring one would break what it promises."""
     for name in RESERVED:
-        if getattr(request, name):
-            raise Unenforceable(f"{name!r} is not supported by this version; leave it empty", reason="not_supported")
+        if value := getattr(request, name):
+            raise Unenforceable(
+                f"{name} {value!r:.80} is not supported by this version; leave it out", reason="not_supported"
+            )
 
 
 def _action(request: ExecuteRequest, profile: ResolvedProfile) -> ExecutionStart:

@@ -6,24 +6,11 @@ Must never pass on a variable that is not listed: sandboxes are forked from what
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from sandboxd.config import Config
-
-PASSED_ON = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "HOME",
-    "NOTIFY_SOCKET",
-    "XDG_RUNTIME_DIR",
-    "XDG_STATE_HOME",
-    "XDG_CONFIG_HOME",
-)
+from sandboxd.spawner.options import own_environment
 
 
 def spawner_arguments(config: Config, path: Path | None) -> list[str]:
@@ -40,11 +27,7 @@ def spawner_arguments(config: Config, path: Path | None) -> list[str]:
     return [*arguments, "--drain-grace-seconds", str(config.drain_grace_seconds)]
 
 
-def spawner_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: environ[name] for name in PASSED_ON if name in environ}
-
-
 def become_spawner(config: Config, path: Path | None) -> NoReturn:
     """Replaces this process, so that a service manager watches the spawner itself."""
     command = [sys.executable, "-I", "-m", "sandboxd.spawner", *spawner_arguments(config, path)]
-    os.execve(sys.executable, command, spawner_environment(os.environ))
+    os.execve(sys.executable, command, own_environment(os.environ))

@@ -1,7 +1,7 @@
 """An Execute request from protobuf to `model.ExecuteRequest`, and the bounds on what one may hold.
 
-Must never pass on what it did not look at: a value out of shape is `InvalidRequest`, and a field that is reserved for a
-later version is refused when set. Knows no policy and no profile. Used by `sandbox`.
+Must never pass on what it did not look at: a value out of shape is `InvalidRequest`. What is well formed but not served
+yet is refused by `execution`, on record. Knows no policy and no profile. Used by `sandbox`.
 """
 
 import math
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar, assert_never
 
-from sandboxd.errors import InvalidRequest, Unenforceable
+from sandboxd.errors import InvalidRequest
 from sandboxd.model import Agent, ArgvProgram, CodeProgram, ExecuteRequest, InputFile, Isolation, Program
 from sandboxd.rpc.v1 import enforcement_pb2, sandbox_pb2
 
@@ -28,7 +28,6 @@ MAX_LABEL_BYTES = 1024
 _MODE_BITS = 0o777
 DEFAULT_FILE_MODE = 0o644
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_RESERVED = ("sandbox_id", "context_id", "idempotency_key", "detach", "workspace_mode")
 _ISOLATIONS = {
     enforcement_pb2.ISOLATION_UNSPECIFIED: None,
     enforcement_pb2.ISOLATION_PROCESS: Isolation.PROCESS,
@@ -39,11 +38,6 @@ _ISOLATIONS = {
 
 def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str) -> ExecuteRequest:
     """`traceparent` is that of the call's metadata; the request's own field goes before it."""
-    for name in _RESERVED:
-        if value := getattr(message, name):
-            raise Unenforceable(
-                f"{name} {value!r:.80} is not supported by this version; leave it out", reason="not_supported"
-            )
     if message.isolation not in _ISOLATIONS:
         raise InvalidRequest(f"isolation {message.isolation} is unknown to this version; leave it out")
     program = _program(message)
@@ -64,6 +58,11 @@ def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str) -> Ex
         labels=_labels(tuple(sorted(message.labels.items()))),
         isolation=_ISOLATIONS[message.isolation],
         agent=_agent(message.agent),
+        sandbox_id=_text("sandbox_id", message.sandbox_id, MAX_NAME_BYTES),
+        context_id=_text("context_id", message.context_id, MAX_NAME_BYTES),
+        idempotency_key=_text("idempotency_key", message.idempotency_key, MAX_NAME_BYTES),
+        detach=message.detach,
+        workspace_mode=_text("workspace_mode", message.workspace_mode, MAX_NAME_BYTES),
         traceparent=_traceparent(message.traceparent, traceparent),
     )
 

@@ -6,8 +6,8 @@ import os
 import resource
 import sys as python
 
-from sandboxd.spawner import sys
-from sandboxd.spawner.options import foreign_variables, fresh_environment, parse
+from sandboxd.spawner import reaper, sys
+from sandboxd.spawner.options import foreign_variables, own_environment, parse
 from sandboxd.spawner.service import Service
 from sandboxd.spawner.site import StartRefused, settle
 
@@ -16,8 +16,8 @@ def main() -> int:
     options = parse(python.argv[1:])
     if foreign_variables():
         # What this process was exec'd with stays readable in its memory and in that of everything forked from it.
-        notify = {name: os.environ[name] for name in ("NOTIFY_SOCKET",) if name in os.environ}
-        os.execve(python.executable, python.orig_argv, {**fresh_environment(), **notify})
+        os.execve(python.executable, python.orig_argv, own_environment(os.environ))
+    reaper.leave_pid_1()
     os.umask(0o022)  # the stage, its views and what is revealed must be passable for other uids
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))

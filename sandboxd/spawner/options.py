@@ -5,7 +5,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _PASSED_ON = (
     "XDG_STATE_HOME",
     "XDG_CONFIG_HOME",
 )
-_OWN = ("NOTIFY_SOCKET",)
+_OWN = (*_PASSED_ON, "NOTIFY_SOCKET")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ def fresh_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
+def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the spawner itself is started with: built from nothing, since sandboxes are forked from it."""
+    return {name: environ[name] for name in _OWN if name in environ}
+
+
 def foreign_variables() -> list[str]:
     """Names in our environment that have no business in a process from which sandboxes are forked."""
-    return sorted(set(os.environ) - set(_PASSED_ON) - set(_OWN))
+    return sorted(set(os.environ) - set(_OWN))

@@ -249,6 +249,11 @@ REFUSALS = {
         InvalidRequest, "override_not_tighter", BEFORE_POLICY, replace(REQUEST, limits=(("wall_seconds", 80_000),))
     ),
     "reserved sandbox": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, sandbox_id="a" * 32)),
+    "reserved context": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, context_id="c")),
+    "reserved key": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, idempotency_key="k")),
+    "reserved workspace": Refusal(
+        Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, workspace_mode="keep")
+    ),
     "reserved detach": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, detach=True)),
     "policy": Refusal(PolicyDenied, "no_curl", DENIED, cause=deny),
     "redaction": Refusal(Unenforceable, "obligation_unsupported", AFTER_POLICY, cause=redact),

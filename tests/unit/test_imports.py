@@ -38,6 +38,7 @@ SEAMS = frozenset(
         ("runtime.", "spawner.wire"),
         ("runtime.", "spawner.counters"),
         ("profile.compile", "spawner.template"),
+        ("cli.serve", "spawner.options"),
     }
 )
 GENERATED = "rpc.v1"  # the generated API, which `client` shares with `rpc`

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,11 @@ def test_defaults_name_no_configuration_file() -> None:
 
 def test_environment_of_the_spawner_holds_no_secret() -> None:
     environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "s", "LD_PRELOAD": "x", "PYTHONPATH": "y", "NOTIFY_SOCKET": "n"}
-    assert serve.spawner_environment(environ) == {"PATH": "/bin", "NOTIFY_SOCKET": "n"}
+    assert options.own_environment(environ) == {"PATH": "/bin", "NOTIFY_SOCKET": "n"}
 
 
 def test_spawner_finds_nothing_foreign_in_what_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = serve.spawner_environment(dict.fromkeys(serve.PASSED_ON, "x"))
-    monkeypatch.setattr("os.environ", passed)
+    monkeypatch.setattr("os.environ", options.own_environment(os.environ))
     assert options.foreign_variables() == []
 
 
