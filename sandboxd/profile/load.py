@@ -19,7 +19,7 @@ from sandboxd.profile.document import MAX_BYTES, Document, read
 from sandboxd.profile.document import Path as At
 from sandboxd.profile.inherit import merged
 from sandboxd.profile.resolve import ResolvedProfile, resolve
-from sandboxd.profile.schema import SandboxProfile, Spec
+from sandboxd.profile.schema import SandboxProfile
 
 MAX_PROFILES = 256
 MAX_EXTENDS = 8
@@ -153,8 +153,11 @@ def _bytes(path: Path) -> bytes:
 
 
 def _resolved(source: Source, sources: Mapping[str, Source], filters_proved: bool) -> ResolvedProfile:
+    chain = _with_parents(source, sources)
     try:
-        spec = _with_parents(source, sources)
+        spec = chain.pop().profile.spec
+        while chain:
+            spec = merged(spec, chain.pop().profile.spec)
         problems = list(checks.whole(spec))
         if problems:
             raise ProfileInvalid("; ".join(problems))
@@ -166,7 +169,7 @@ def _resolved(source: Source, sources: Mapping[str, Source], filters_proved: boo
     return resolve(metadata.name, tuple(sorted(metadata.labels.items())), spec)
 
 
-def _with_parents(source: Source, sources: Mapping[str, Source]) -> Spec:
+def _with_parents(source: Source, sources: Mapping[str, Source]) -> list[Source]:
     chain = [source]
     while (parent := chain[-1].profile.spec.extends) is not None:
         if parent not in sources:
@@ -179,7 +182,4 @@ def _with_parents(source: Source, sources: Mapping[str, Source]) -> Spec:
             raise source.error(("spec", "extends"), f"profiles extend each other in a circle: {' → '.join(names)}")
         if len(chain) > MAX_EXTENDS:
             raise source.error(("spec", "extends"), f"more than {MAX_EXTENDS} profiles extend one another")
-    spec = chain.pop().profile.spec
-    while chain:
-        spec = merged(spec, chain.pop().profile.spec)
-    return spec
+    return chain

@@ -1,5 +1,7 @@
 """The configuration's YAML."""
 
+import re
+
 from bench.soak.target import Target
 from sandboxd.config import Config, parse
 from sandboxd.errors import ConfigInvalid
@@ -29,6 +31,7 @@ def run(data: bytes) -> None:
 def target() -> Target:
     seeds = (FULL, b"", b"{}", b"listen:\n  - tcp: x\n", b"a: &a [*a]", b"? [a]\n: b\n", b"state_dir: !!binary aGk=\n")
     words = (
+        *dict.fromkeys(re.findall(rb"[a-z_]{3,}:?|[{}\[\]] ?", FULL)),
         b"&a ",
         b"*a",
         b"!!timestamp ",

@@ -1,6 +1,6 @@
 """A profile's YAML: parsed by itself, then, if it passes, as part of a set, and as a template for the spawner."""
 
-import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -19,10 +19,10 @@ spec:
   isolation: process
   root:
     binds:
-      - {source: /usr, executable: true, why: programs}
-      - {source: /opt/data, target: /data, optional: true, why: data}
-    symlinks: [{path: /bin, to: usr/bin}]
-    files: [{path: /etc/hostname, content: "sandbox\\n"}]
+      - {source: /usr, executable: true, why: programs of the host}
+      - {source: /opt/data, target: /data, optional: true, why: data of the host}
+    symlinks: [{path: /bin, to: usr/bin, why: as everywhere}]
+    files: [{path: /etc/hostname, content: "sandbox\\n", why: programs ask for it}]
   workspace: {executable: false}
   proc: subset
   network: none
@@ -32,9 +32,9 @@ spec:
   seccomp:
     allow:
       - {names: [execve, exit_group, read, write], why: the least that runs}
-      - {names: [socket], args: [{index: 0, one_of: [1]}], why: local sockets}
-    deny: [{names: [mount], errno: EPERM, why: no}]
-  landlock: {scopes: true, paths: [{path: /usr, access: execute, why: programs}]}
+      - {names: [socket], args: [{index: 0, one_of: [1]}], why: local sockets only}
+    deny: [{names: [flock], errno: ENOSYS, why: no locks at all}]
+  landlock: {scopes: true, paths: [{path: /usr, access: exec, why: programs of the host}]}
   limits: {wall_seconds: 5, idle_seconds: 0, cpu_seconds: 5, cpus: 1, memory_bytes: 64MiB, pids: 8, open_files: 64,
            file_size_bytes: 1MiB, workspace_bytes: 1MiB, workspace_inodes: 64, tmp_bytes: 1MiB, tmp_inodes: 64,
            stdout_bytes: 1KiB, stderr_bytes: 1KiB, output_bytes: 1MiB, output_files_bytes: 1MiB, output_files: 4,
@@ -43,33 +43,43 @@ spec:
 """
 
 
-class _Place:
-    """A private directory for the file that goes through the whole loader."""
-
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="sandboxd-fuzz-")
-        self.path = Path(self._directory.name, NAME)
+EXTENDING = b"""\
+apiVersion: sandboxd.io/v1
+kind: SandboxProfile
+metadata: {name: child}
+spec:
+  extends: base
+  description: less
+  env: {fixed: {HOME: /tmp}, allow: []}
+  root: {binds: [{source: /usr/lib, why: libraries of the host}]}
+  without: {syscalls: [read]}
+  seccomp: {deny: [{names: [write], errno: ENOSYS, why: less than the parent}]}
+  limits: {memory_bytes: 16MiB, pids: 2}
+"""
 
 
 def target() -> Target:
-    place = _Place()
+    directory = tempfile.TemporaryDirectory(prefix="sandboxd-fuzz-", dir="/dev/shm")
+    place = Path(directory.name, NAME)
+    parent = Path(directory.name, "base.yaml")
+    parent.write_bytes(SMALL.replace(b"name: small", b"name: base"))
 
     def run(data: bytes) -> None:
+        _ = directory  # lives as long as this function
         try:
             parse(data, NAME)
         except ProfileInvalid as error:
-            if not all(line.startswith(f"{NAME}:") for line in error.message.split(f"\n{NAME}:")[:1]):
+            if not error.message.startswith(f"{NAME}:"):
                 raise Broken(f"a complaint without its place: {error.message!r}") from error
             raise
-        place.path.write_bytes(data)
-        os.chmod(place.path, 0o600)  # noqa: PTH101 - no stat first
-        for resolved in load_profiles([place.path], filters_proved=True):
+        place.write_bytes(data)
+        for resolved in load_profiles([place.parent], filters_proved=True):
             if len(resolved.digest) != 64:
                 raise Broken(f"digest {resolved.digest!r}")
 
-    extending = b"apiVersion: sandboxd.io/v1\nkind: SandboxProfile\nmetadata: {name: a}\nspec: {extends: a}\n"
-    seeds = (SMALL, extending, (shipped("profiles") / "strict.yaml").read_bytes(), b'{"a": [1, "\\x41", 0x1f, .5e3]}')
+    seeds = (SMALL, EXTENDING, (shipped("profiles") / "strict.yaml").read_bytes(), b'{"a": [1, "\\x41", 0x1f, .5e3]}')
     words = (
+        *dict.fromkeys(re.findall(rb"[a-zA-Z_]{3,}:?|[{}\[\]] ?", SMALL + EXTENDING)),
         b"&a ",
         b"*a",
         b"!!python/object:os.system ",
