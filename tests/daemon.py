@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -70,18 +70,21 @@ class RunningDaemon:
 
 
 @contextlib.contextmanager
-def start_daemon(mode: Mode, settings: str = "") -> Iterator[RunningDaemon]:
-    """A daemon of its own for one test; `settings` are further lines for its configuration file (YAML)."""
+def start_daemon(mode: Mode, settings: str = "", within: Sequence[str] = ()) -> Iterator[RunningDaemon]:
+    """A daemon of its own for one test; `settings` are further lines for its configuration file (YAML).
+
+    `within` stands before its command line, such as `container.prefix`.
+    """
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     try:
-        with _start_in(directory, mode, settings) as daemon:
+        with _start_in(directory, mode, settings, within) as daemon:
             yield daemon
     finally:
         shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
-def _start_in(directory: Path, mode: Mode, settings: str) -> Iterator[RunningDaemon]:
+def _start_in(directory: Path, mode: Mode, settings: str, within: Sequence[str]) -> Iterator[RunningDaemon]:
     directory.chmod(0o711)
     home = directory / "home"
     home.mkdir(mode=0o700)
@@ -93,7 +96,11 @@ def _start_in(directory: Path, mode: Mode, settings: str) -> Iterator[RunningDae
             os.chown(path, mode.uid, mode.uid)
     with _delegated_cgroup(mode) as cgroup, log.open("wb") as sink:
         process = subprocess.Popen(
-            [*_entry(mode, directory, cgroup), sys.executable, "-m", "sandboxd", "serve", "--config", str(config)],
+            [
+                *_entry(mode, directory, cgroup),
+                *within,
+                *(sys.executable, "-m", "sandboxd", "serve", "--config", str(config)),
+            ],
             cwd=CHECKOUT,
             env={
                 "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

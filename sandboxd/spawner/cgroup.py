@@ -5,16 +5,19 @@ in it. Called by the spawner at start-up, and by `probe` with a subtree of its o
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd.spawner import cgroup_v1, cgroup_v2
+from sandboxd.spawner import cgroup_v1, cgroup_v2, sys
 from sandboxd.spawner.cgroup_base import Cgroup, CgroupLimits, CgroupTree, NoTree, checked_subtree
 from sandboxd.spawner.cgroup_files import Directory
 
-__all__ = ["Cgroup", "CgroupLimits", "CgroupTree", "detect"]
+__all__ = ["Cgroup", "CgroupLimits", "CgroupTree", "detect", "make_writable"]
+
+_HARD = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,36 @@ class _Mount:
     root: str
     point: str
     options: tuple[str, ...]
+
+
+def make_writable(proc: Path = Path("/proc")) -> None:
+    """Before `detect`: container engines mount the hierarchies read-only; in a mount namespace of our own they are not.
+
+    What a container sees there is its own cgroup alone, as far as it has a cgroup namespace. Where the kernel does not
+    allow it they stay as they are, and the tree says what follows.
+    """
+    points = _read_only((proc / "self" / "mountinfo").read_text(errors="surrogateescape").splitlines())
+    if not points or os.geteuid() != 0:
+        return
+    try:
+        sys.unshare(sys.CLONE_NEWNS)
+        sys.mount("none", "/", "", sys.MS_REC | sys.MS_SLAVE)
+        for point in points:
+            sys.mount("none", point, "", sys.MS_BIND | sys.MS_REMOUNT | _HARD)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL):  # EINVAL: another file system covers it
+            raise
+
+
+def _read_only(lines: Iterable[str]) -> list[str]:
+    """Of mountinfo: where a cgroup hierarchy is mounted read-only."""
+    points = []
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        head, kind = before.split(), after.split()[:1]
+        if kind in (["cgroup"], ["cgroup2"]) and "ro" in head[5].split(","):
+            points.append(_unescaped(head[4]))
+    return points
 
 
 def detect(subtree: str, proc: Path = Path("/proc")) -> CgroupTree:
@@ -47,20 +80,23 @@ def detect(subtree: str, proc: Path = Path("/proc")) -> CgroupTree:
 
 def _mounts(lines: Iterable[str]) -> tuple[dict[str, _Mount], _Mount | None]:
     """Of mountinfo: the v1 mount of each controller, and the v2 one. Later lines cover earlier ones at one place."""
-    v1: dict[str, _Mount] = {}
-    v2: _Mount | None = None
+    seen: dict[str, tuple[str, _Mount]] = {}
     for line in lines:
         before, _, after = line.partition(" - ")
         head, tail = before.split(), after.split()
         if len(head) < 6 or len(tail) < 3:
             continue
-        mount = _Mount(_unescaped(head[3]), _unescaped(head[4]), tuple(tail[2].split(",")))
-        if tail[0] == "cgroup2":
+        point = _unescaped(head[4])
+        seen[point] = (tail[0], _Mount(_unescaped(head[3]), point, tuple(tail[2].split(","))))
+    v1: dict[str, _Mount] = {}
+    v2: _Mount | None = None
+    for kind, mount in seen.values():
+        if kind == "cgroup2":
             v2 = v2 if v2 is not None and v2.root == "/" else mount
-        elif tail[0] == "cgroup":
+        elif kind == "cgroup":
             for controller in cgroup_v1.CONTROLLERS:
-                if controller in mount.options and controller not in v1:
-                    v1[controller] = mount
+                if controller in mount.options:
+                    v1.setdefault(controller, mount)
     return v1, v2
 
 

@@ -24,7 +24,16 @@ ENFORCED: Final = "enforced"
 DEGRADED: Final = "degraded"
 ABSENT: Final = "absent"
 
-_CAPABILITIES: Final = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_ADMIN": 21}
+_CAPABILITIES: Final = {
+    "CAP_CHOWN": 0,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_ADMIN": 21,
+}
 _TRIAL_LIMITS: Final = (
     CgroupLimits(memory_bytes=1 << 26),
     CgroupLimits(pids=64),
@@ -283,6 +292,7 @@ def main() -> None:
         found, refusal = mode(), ""
     except ModeRefused as error:
         found, refusal = "none", str(error)
+    cgroup.make_writable()
     tree = cgroup.detect(f"sandboxd-probe-{os.getpid()}")
     tree.close()
     answer = {

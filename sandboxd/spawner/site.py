@@ -12,12 +12,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd.spawner import cgroup, ids, probe
+from sandboxd.spawner import cgroup, ids, probe, sys
 from sandboxd.spawner.children import Identity
 from sandboxd.spawner.mounts import Stage
 from sandboxd.spawner.options import Options
 
 Facts = tuple[tuple[str, str, str, str], ...]
+_LOCK = "spawner.lock"
 
 
 class StartRefused(Exception):
@@ -50,11 +51,12 @@ def settle(options: Options) -> Site:
         mode = probe.mode()
     except probe.ModeRefused as error:
         raise StartRefused(str(error)) from error
+    cgroup.make_writable()
     facts = probe.probe()
     daemon, compiler = _identities(options, mode)
+    lock = _lock(options.state_dir, daemon)
     for directory in (options.state_dir, options.runtime_dir):
         _own_directory(directory, daemon)
-    lock = _lock(options.state_dir)
     notifier = _notifier()
     tree = cgroup.detect("sandboxd-" + hashlib.sha256(bytes(options.state_dir)).hexdigest()[:12])
     tree.reconcile()
@@ -97,28 +99,70 @@ def _identities(options: Options, mode: str) -> tuple[Identity, Identity]:
 
 def _own_directory(directory: Path, owner: Identity) -> None:
     """0700 and the daemon's. Never through a link: as root that would give away somebody else's directory."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = _opened(directory, owner)
     try:
-        status = os.fstat(fd)
-        uid = owner.uid if owner.uid is not None else os.getuid()
-        if status.st_uid not in (0, os.getuid(), uid):
-            raise StartRefused(f"{str(directory)!r} belongs to uid {status.st_uid}; remove it or choose another")
+        _refuse_to_take_over(directory, fd, owner)
+        # By this name, since a descriptor that may change modes needs the right to read, which only its owner has.
+        path = f"/proc/self/fd/{fd}"
         if owner.uid is not None and owner.gid is not None:
-            os.fchown(fd, 0, 0)  # its mode may be set by its owner alone, unless CAP_FOWNER is there
-        os.fchmod(fd, 0o700)
+            os.chown(path, 0, 0)  # its mode may be set by its owner alone, unless CAP_FOWNER is there
+        os.chmod(path, 0o700)
         if owner.uid is not None and owner.gid is not None:
-            os.fchown(fd, owner.uid, owner.gid)
+            os.chown(path, owner.uid, owner.gid)
     except OSError as error:
-        raise StartRefused(
-            f"cannot own {str(directory)!r}: {error.strerror}; CAP_CHOWN and CAP_DAC_OVERRIDE do"
-        ) from error
+        raise StartRefused(f"cannot own {str(directory)!r}: {error.strerror}; as root CAP_CHOWN can") from error
     finally:
         os.close(fd)
 
 
-def _lock(state_dir: Path) -> int:
-    fd = os.open(state_dir / "spawner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _refuse_to_take_over(directory: Path, fd: int, owner: Identity) -> None:
+    """A directory that others use as well, such as /run or /tmp, is not given away: only an empty one."""
+    if owner.uid is None or os.fstat(fd).st_uid == owner.uid:
+        return
+    if others := sorted(set(os.listdir(f"/proc/self/fd/{fd}")) - {_LOCK, "lost+found"}):
+        raise StartRefused(
+            f"{str(directory)!r} holds {others[0]!r} and is not the daemon's; choose a directory for sandboxd alone"
+        )
+
+
+def _opened(directory: Path, owner: Identity) -> int:
+    """An O_PATH descriptor of it, made if it is not there; refused if it belongs to a stranger."""
+    for above in directory.parents:
+        # Else the daemon, or whoever made the link, chooses which directory is given away here.
+        if above.is_symlink() and above.lstat().st_uid not in (0, os.getuid()):
+            raise StartRefused(f"{str(above)!r} is a link of uid {above.lstat().st_uid}; name the directory itself")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartRefused(
+            f"cannot use the directory {str(directory)!r}: {error.strerror}; choose another or mend this one"
+        ) from error
+    uid = os.fstat(fd).st_uid
+    if uid not in (0, os.getuid(), owner.uid):
+        os.close(fd)
+        raise StartRefused(f"{str(directory)!r} belongs to uid {uid}; remove it or choose another")
+    return fd
+
+
+def _lock(state_dir: Path, owner: Identity) -> int:
+    """Before anything in the directory is touched: another sandboxd may be living from it."""
+    directory = _opened(state_dir, owner)
+    status = os.fstat(directory)
+    # As its owner, who gets in without CAP_DAC_OVERRIDE.
+    sys.set_fs_ids(status.st_uid, status.st_gid)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(_LOCK, flags, 0o600, dir_fd=directory)
+        if owner.uid is not None and owner.gid is not None:
+            os.fchown(fd, owner.uid, owner.gid)  # whose directory this will be
+    except OSError as error:
+        raise StartRefused(
+            f"cannot open the lock {str(state_dir / _LOCK)!r}: {error.strerror}; remove it, or free some space"
+        ) from error
+    finally:
+        sys.set_fs_ids(os.geteuid(), os.getegid())
+        os.close(directory)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -47,6 +47,27 @@ def test_v1_container_that_sees_only_its_own_part_works_below_it(tmp_path: Path)
     tree.close()
 
 
+def test_of_two_mounts_at_one_place_the_later_one_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir(parents=True)
+    mountinfo = "".join(
+        V1_LINE.format(root=root, point=tmp_path / "memory", options="memory") for root in ("/", "/docker/abc")
+    )
+    tree = cgroup.detect("sandboxd-x", _proc(tmp_path, mountinfo, "4:memory:/docker/abc\n"))
+    assert (tree.version, tree.reason) == ("v1", "")
+    assert (tmp_path / "memory" / "sandboxd-x").is_dir()
+    tree.close()
+
+
+def test_hierarchies_that_an_engine_mounted_read_only_are_the_ones_to_make_writable() -> None:
+    lines = [
+        "33 30 0:29 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755",
+        "34 33 0:30 /docker/a /sys/fs/cgroup/memory ro,nosuid master:9 - cgroup cgroup rw,memory",
+        "35 33 0:31 /docker/a /sys/fs/cgroup/pids rw,nosuid - cgroup cgroup rw,pids",
+        "36 33 0:32 / /sys/fs/cgroup\\040two ro - cgroup2 cgroup rw",
+    ]
+    assert cgroup._read_only(lines) == ["/sys/fs/cgroup/memory", "/sys/fs/cgroup two"]
+
+
 @pytest.mark.parametrize("own", ["/elsewhere", "/../..", "/docker/abcd"])
 def test_own_cgroup_outside_the_mounted_part_is_not_used(tmp_path: Path, own: str) -> None:
     (tmp_path / "memory").mkdir()
