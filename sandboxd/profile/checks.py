@@ -5,6 +5,7 @@ host's file system, never writes. Called by `load`.
 """
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +45,14 @@ _HIDDEN_TREES: dict[str, str] = {
 }
 _NEVER_WHOLE = ("/home", "/root", "/tmp", "/var/tmp", "/mnt", "/media", "/srv")
 _SECRETS = frozenset({".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", ".netrc", ".git-credentials", ".config"})
+# Show or change the host's kernel and devices; the sandbox gets its own /proc and /dev.
+_KERNEL_FILE_SYSTEMS = frozenset(
+    {
+        "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "selinuxfs",
+        "smackfs", "configfs", "bpf", "pstore", "efivarfs", "mqueue", "binfmt_misc", "fusectl", "rpc_pipefs", "nfsd",
+        "nsfs", "resctrl",
+    }
+)  # fmt: skip
 _OWN_MOUNTS = ("/proc", "/sys", "/dev", "/tmp", "/workspace")
 
 # Guarantees that no profile may take for optional: without them it is no sandbox.
@@ -121,7 +130,7 @@ def source_problem(path: str, protected: Sequence[str] = ()) -> str | None:
         reason = _lexical_problem(candidate, protected)
         if reason is not None:
             return f"{path!r} cannot be shown: {reason}"
-    reason = _kind_problem(os.path.realpath(path))
+    reason = _kind_problem(os.path.realpath(path)) or _mount_problem(os.path.realpath(path))
     return None if reason is None else f"{path!r} cannot be shown: {reason}"
 
 
@@ -162,6 +171,17 @@ def _kind_problem(path: str) -> str | None:
     except OSError as error:
         # the spawner would open it with more rights than we have to check it
         return f"it cannot be checked: {error.strerror}"
+    return None
+
+
+def _mount_problem(path: str) -> str | None:
+    """A directory is shown with what is mounted below it: a change root that was prepared by hand often has /sys."""
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        escaped, kind = before.split()[4], after.split()[0]
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), escaped)
+        if kind in _KERNEL_FILE_SYSTEMS and _beneath(point, path):
+            return f"a file system of the kernel ({kind}) is mounted at {point!r}"
     return None
 
 

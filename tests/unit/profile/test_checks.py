@@ -1,4 +1,6 @@
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,17 @@ def test_sockets_directories_of_sockets_and_devices_are_refused(tmp_path: Path) 
         listener.bind(str(tmp_path / "s"))
         assert "neither a directory nor" in str(checks.source_problem(str(tmp_path / "s")))
         assert "holds the socket 's'" in str(checks.source_problem(str(tmp_path)))
+
+
+def test_a_directory_with_a_file_system_of_the_kernel_below_is_refused(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "a b"
+    (tmp_path / "sys").mkdir(parents=True)
+    assert checks.source_problem(str(tmp_path)) is None
+    ask = f"from sandboxd.profile import checks; print(checks.source_problem({str(tmp_path)!r}))"
+    mount = 'mount --rbind /sys "$1/sys" && exec "$2" -c "$3"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", mount, "sh", str(tmp_path)]
+    run = subprocess.run([*command, sys.executable, ask], capture_output=True, text=True, check=True)
+    assert f"(sysfs) is mounted at {str(tmp_path / 'sys')!r}" in run.stdout
 
 
 def test_a_directory_that_everyone_can_write_is_refused(tmp_path: Path) -> None:
