@@ -30,11 +30,15 @@ SURVIVED = frozenset({EndReason.EXITED, EndReason.SIGNALED})
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`play` answers how it ended: an end reason, or the reason code of an error."""
+    """`play` answers how it ended: an end reason, or the reason code of an error.
+
+    `counted`: it asks for a limit that takes a cgroup, which a rootless node may have to refuse.
+    """
 
     name: str
     play: Callable[[Client, RunningDaemon, random.Random], str]
     in_order: frozenset[str]
+    counted: bool = False
 
 
 def _shell(script: str, **limits: float) -> Callable[[Client, RunningDaemon, random.Random], str]:
@@ -133,11 +137,11 @@ ACTS = (
     Act("flood", _shell(FLOOD), _ends(EndReason.EXITED, EndReason.SIGNALED, EndReason.OUTPUT_LIMIT)),
     Act("timeout", _shell("echo up; sleep 1000", wall_seconds=0.3), _ends(EndReason.WALL_TIMEOUT)),
     Act("idle", _shell("sleep 1000", idle_seconds=0.2), _ends(EndReason.IDLE_TIMEOUT)),
-    Act("spin", _python("while True: pass", cpu_seconds=0.3), _ends(EndReason.CPU_TIMEOUT)),
+    Act("spin", _python("while True: pass", cpu_seconds=0.3), _ends(EndReason.CPU_TIMEOUT), counted=True),
     Act("stopped", _shell(CLOSED, wall_seconds=0.3), _ends(EndReason.WALL_TIMEOUT)),
     Act("survivors", _shell(SURVIVORS), _ends(EndReason.EXITED)),
-    Act("fork bomb", _shell(BOMB, wall_seconds=1.0, pids=24), _ends(EndReason.WALL_TIMEOUT, *SURVIVED)),
-    Act("memory", _python(EAT, memory_bytes=48 << 20), _ends(EndReason.MEMORY_LIMIT, *SURVIVED)),
+    Act("fork bomb", _shell(BOMB, wall_seconds=1.0, pids=24), _ends(EndReason.WALL_TIMEOUT, *SURVIVED), counted=True),
+    Act("memory", _python(EAT, memory_bytes=48 << 20), _ends(EndReason.MEMORY_LIMIT, *SURVIVED), counted=True),
     Act("disk", _shell(FILL, workspace_bytes=4 << 20), _ends(EndReason.EXITED)),
     Act("crash", _python(CRASH), _ends(EndReason.SIGNALED)),
     Act("cancel", _cancel, _ends(EndReason.CANCELLED)),
