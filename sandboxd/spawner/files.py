@@ -49,7 +49,8 @@ def put(path: str, mode: int, content_fd: int, uid: int) -> None:
         directory = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for part in parts[:-1]:
-                directory = _descend(directory, part)
+                above, directory = directory, _descend(directory, part)
+                os.close(above)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK
             fd = sys.openat2(directory, parts[-1], flags, mode & 0o755, _BENEATH)
         finally:
@@ -118,9 +119,7 @@ class Collection:
             self._skip(text, error.strerror or str(error))
 
     def _open(self, directory: int, name: str, text: str) -> None:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
+        if not _is_utf8(text):
             self._skip(text, "its name is not UTF-8")
             return
         if len(self.opened) >= self._max_files:
@@ -185,19 +184,25 @@ def _advance(pattern: tuple[str, ...], states: set[int], component: str) -> set[
 
 def _parts(path: str) -> list[str]:
     parts = path.split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts) or len(parts) > MAX_DEPTH:
+    plain = not any(part in ("", ".", "..") or "\0" in part for part in parts) and len(parts) <= MAX_DEPTH
+    if not plain or not _is_utf8(path):
         raise OSError(errno.EINVAL, "not a relative path below the workspace", path)
     return parts
 
 
-def _descend(directory: int, part: str) -> int:
-    """Open a directory below, made if it is missing; closes `directory`."""
+def _is_utf8(text: str) -> bool:
     try:
-        with suppress(FileExistsError):
-            os.mkdir(part, 0o755, dir_fd=directory)
-        return sys.openat2(directory, part, os.O_RDONLY | os.O_DIRECTORY, 0, _BENEATH)
-    finally:
-        os.close(directory)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _descend(directory: int, part: str) -> int:
+    """Open a directory below, made if it is missing."""
+    with suppress(FileExistsError):
+        os.mkdir(part, 0o755, dir_fd=directory)
+    return sys.openat2(directory, part, os.O_RDONLY | os.O_DIRECTORY, 0, _BENEATH)
 
 
 def _copy(source: int, target: int) -> None:
