@@ -11,6 +11,8 @@ import pytest
 from sandboxd.spawner import cgroup, cgroup_v1, cgroup_v2
 from sandboxd.spawner.cgroup_files import Directory
 from tests.skips import need_kernel, need_root
+from tests.unit.spawner import spawner_rig
+from tests.unit.spawner.spawner_rig import Daemon, Rig, Sandbox
 
 SANDBOX_ID = "0123456789abcdef0123456789abcdef"
 
@@ -52,6 +54,37 @@ class Children:
                 os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A real spawner of this test's own; nothing was compiled yet."""
+    need_root()
+    with spawner_rig.start(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One for all tests of a module: none of them may end or reload it."""
+    need_root()
+    with spawner_rig.start(tmp_path_factory.mktemp("spawner")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def spawner(shared_rig: Rig) -> Daemon:
+    """The daemon's side of `shared_rig`."""
+    shared_rig.compile(spawner_rig.TEMPLATE)
+    return shared_rig.daemon()
+
+
+@pytest.fixture
+def sandbox(spawner: Daemon) -> Iterator[Sandbox]:
+    """A real, complete sandbox, gone afterwards."""
+    made = spawner.ready_sandbox()
+    yield made
+    spawner.destroy(made)
 
 
 @pytest.fixture

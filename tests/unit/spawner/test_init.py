@@ -1,0 +1,206 @@
+"""PID 1 of a real sandbox: what it serves, what it refuses, what it does not believe."""
+
+import os
+import signal
+import socket
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.spawner import wire
+from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, Daemon, Sandbox
+
+
+def _start(sandbox: Sandbox, *argv: str, plan: wire.Execute = EXECUTE) -> int:
+    """A program that runs on; its pid, told once it was executed."""
+    null = os.open("/dev/null", os.O_RDWR)
+    sandbox.init.send(replace(plan, argv=argv), null, null, null)
+    os.close(null)
+    return sandbox.init.expect(wire.Started)[0].pid
+
+
+def test_start_is_told_before_the_end(sandbox: Sandbox) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    sandbox.init.send(EXECUTE, null, null, null)
+    os.close(null)
+    kinds = []
+    while "Exited" not in kinds:
+        received = wire.receive(sandbox.init.sock)
+        assert received is not None
+        kinds.append(type(received[0]).__name__)
+    assert kinds == ["Started", "Exited"]
+
+
+def test_signal_reaches_the_group_and_its_number_comes_back(sandbox: Sandbox) -> None:
+    _start(sandbox, "/bin/sh", "-c", "sleep 100 & wait")
+    sandbox.init.send(wire.Signal(EXECUTE.execution_id, signal.SIGUSR1))
+    exited, _ = sandbox.init.expect(wire.Exited)
+    assert os.WTERMSIG(exited.wait_status) == signal.SIGUSR1
+
+
+def test_signal_for_an_unknown_execution_does_nothing(sandbox: Sandbox) -> None:
+    sandbox.init.send(wire.Signal("f" * 32, signal.SIGKILL))
+    assert sandbox.run("/bin/echo", "alive").output == "alive\n"
+
+
+def test_main_process_that_ends_takes_everybody_along(sandbox: Sandbox) -> None:
+    """The pipe is read to its end: it would never come while a process of the program's lived."""
+    ended = sandbox.run("/bin/sh", "-c", "trap '' TERM HUP INT; setsid sh -c 'sleep 1000' & echo started")
+    assert ended.output == "started\n"
+    listing = sandbox.run("/bin/sh", "-c", "cat /proc/[0-9]*/comm").output.split()
+    assert "sleep" not in listing
+
+
+def test_stop_kills_everything_but_init(sandbox: Sandbox) -> None:
+    _start(sandbox, "/bin/sh", "-c", "while :; do setsid sleep 100 & sleep 0.01; done")
+    assert sandbox.ask(wire.Stop(7)).errno == 0
+    exited, _ = sandbox.init.expect(wire.Exited)
+    assert os.WTERMSIG(exited.wait_status) == signal.SIGKILL
+    assert sandbox.run("/bin/echo", "again").output == "again\n"
+
+
+def test_orphans_are_reaped(sandbox: Sandbox) -> None:
+    """More of them than the sandbox may have processes."""
+    script = "for i in $(seq 200); do (true &) ; done; echo done"
+    assert sandbox.run("/bin/sh", "-c", script).output == "done\n"
+
+
+def test_two_executions_run_side_by_side_and_one_end_spares_the_other(sandbox: Sandbox) -> None:
+    other = replace(EXECUTE, execution_id="f" * 32, slot=1)
+    _start(sandbox, "/bin/sleep", "100", plan=other)
+    assert sandbox.run("/bin/echo", "first").output == "first\n"
+    sandbox.init.send(wire.Signal(other.execution_id, signal.SIGTERM))
+    exited, _ = sandbox.init.expect(wire.Exited)
+    assert exited.execution_id == other.execution_id
+    assert os.WTERMSIG(exited.wait_status) == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"open_files": CEILINGS.open_files + 1}, "open_files"),
+        ({"file_size_bytes": CEILINGS.file_size_bytes + 1}, "file_size_bytes"),
+        ({"cpu_seconds": CEILINGS.cpu_seconds + 0.1}, "cpu_seconds"),
+        ({"open_files": 0}, "open_files"),
+        ({"memory_bytes": -1}, "memory_bytes"),
+        ({"pids": -1}, "pids"),
+        ({"slot": -1}, "slot"),
+        ({"slot": -1000}, "slot"),
+        ({"slot": 15}, "slot"),
+        ({"argv": ()}, "argv"),
+    ],
+)
+def test_execution_beyond_the_template_is_refused_by_init_too(
+    change: dict[str, int], named: str, sandbox: Sandbox
+) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    sandbox.init.send(replace(EXECUTE, **change), null, null, null)  # type: ignore[arg-type]
+    os.close(null)
+    failed, _ = sandbox.init.expect(wire.ExecFailed)
+    assert failed.step == "plan"
+    assert named in failed.detail
+    assert sandbox.run("/bin/echo", "alive").output == "alive\n"
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"garbage",
+        b'{"type":"Stop"}',
+        wire.encode(LAUNCH),
+        wire.encode(EXECUTE),  # without its descriptors
+        wire.encode(wire.Put(1, "x", 0o644, 0)),
+        wire.encode(wire.Collect(1, ("*",), 1, 1, -1)),
+        wire.encode(wire.Signal(EXECUTE.execution_id, 99)),
+        '{"type":"Stop","request_id":1}'.encode("utf-32"),
+    ],
+    ids=lambda packet: repr(packet[:24]),
+)
+def test_wrong_message_ends_the_sandbox_and_nothing_else(packet: bytes, spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    sandbox.init.sock.send(packet)
+    ended, _ = spawner.peer.expect(wire.SandboxEnded)
+    assert (ended.sandbox_id, ended.wait_status) == (sandbox.sandbox_id, 1)
+    sandbox.close()
+    spawner.destroy(spawner.ready_sandbox())
+
+
+def test_put_without_its_slot_ends_the_sandbox(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    content = os.memfd_create("content")
+    socket.send_fds(sandbox.init.sock, [wire.encode(wire.Put(1, "x", 0o644, 15))], [content])
+    os.close(content)
+    assert spawner.peer.expect(wire.SandboxEnded)[0].wait_status == 1
+    sandbox.close()
+
+
+def _put(sandbox: Sandbox, path: str, content: bytes, mode: int = 0o644) -> wire.Answer:
+    fd = os.memfd_create("content")
+    os.write(fd, content)
+    try:
+        return sandbox.ask(wire.Put(5, path, mode, 0), fd)
+    finally:
+        os.close(fd)
+
+
+def test_put_file_belongs_to_the_program(sandbox: Sandbox) -> None:
+    assert _put(sandbox, "a/b/c", b"text", 0o7777).errno == 0
+    listing = sandbox.run("/bin/sh", "-c", "cat a/b/c; stat -c ' %U %a' a a/b a/b/c").output
+    assert listing.split() == ["text", "sandbox", "755", "sandbox", "755", "sandbox", "755"]
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../x", "", ".", "a//b", "a\0b", "\ud800", "/".join("d" * 65)])
+def test_put_outside_the_workspace_is_refused(path: str, sandbox: Sandbox) -> None:
+    assert _put(sandbox, path, b"x").errno != 0
+    assert sandbox.run("/usr/bin/find", "/workspace", "-mindepth", "1").output == ""
+
+
+def test_put_over_the_room_is_refused_with_the_reason(sandbox: Sandbox) -> None:
+    answer = _put(sandbox, "big", bytes(17 << 20))
+    assert os.strerror(answer.errno) == "No space left on device"
+
+
+def test_put_does_not_go_through_a_link(sandbox: Sandbox) -> None:
+    sandbox.run("/bin/ln", "-s", "/tmp", "out")
+    assert _put(sandbox, "out/x", b"x").errno != 0
+    assert sandbox.run("/bin/ls", "/tmp").output == ""
+
+
+def test_collected_files_come_as_descriptors_with_what_was_skipped(sandbox: Sandbox) -> None:
+    sandbox.run("/bin/sh", "-c", "echo one > a.txt; ln -s /etc/passwd l.txt; mkfifo f.txt; echo no > b.bin")
+    answer = sandbox.ask(wire.Collect(6, ("*.txt",), 10, 1000, 0))
+    opened, (fd,) = sandbox.init.expect(wire.FileOpened)
+    assert (opened.path, opened.size, os.read(fd, 10)) == ("a.txt", 4, b"one\n")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(fd, b"x")
+    os.close(fd)
+    assert answer.skipped == (("f.txt", "not a regular file"), ("l.txt", "a symbolic link"))
+
+
+def test_answer_larger_than_a_packet_arrives(sandbox: Sandbox) -> None:
+    script = """
+import os
+for i in range(100):
+    os.symlink("x", "n" * 200 + str(i))
+    os.makedirs("/".join(["d" * 200] * 5), exist_ok=True)
+    os.symlink("x", "/".join(["d" * 200] * 5) + "/" + "n" * 200 + str(i))
+"""
+    assert sandbox.run("python3", "-c", script).status == 0
+    answer = sandbox.ask(wire.Collect(6, ("**",), 10, 1000, 0))
+    assert len(answer.skipped) == 100
+    assert len(wire.encode(answer)) > wire.MAX_PACKET
+
+
+def test_program_is_told_as_lost_only_with_its_sandbox(spawner: Daemon) -> None:
+    """The main process killed by a child of its own is an ordinary end."""
+    sandbox = spawner.ready_sandbox()
+    ended = sandbox.run("/bin/sh", "-c", "kill -9 $$")
+    assert ended.status == -signal.SIGKILL
+    sandbox.run("/bin/sh", "-c", "kill -9 1; kill -9 -1")
+    assert sandbox.run("/bin/echo", "alive").output == "alive\n"
+    spawner.destroy(sandbox)
+
+
+def test_reached_limits_are_told(sandbox: Sandbox) -> None:
+    exited = sandbox.run("/bin/sh", "-c", "head -c 20M /dev/zero > f; head -c 5M /dev/zero > /tmp/f").exited
+    assert exited.limits_reached == ("file_size", "tmp_bytes")

@@ -1,0 +1,159 @@
+"""What a program gets: its streams, its limits, its signals, nothing else; and how one ends that cannot run."""
+
+import os
+import resource
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.spawner import payload, wire
+from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, Sandbox
+
+
+def test_program_has_its_three_streams_and_no_other_descriptor(sandbox: Sandbox) -> None:
+    script = "import os; print(sorted(int(name) for name in os.listdir('/proc/self/fd')))"
+    assert sandbox.run("python3", "-c", script).output == "[0, 1, 2, 3]\n"  # 3 is the listing itself
+
+
+def test_program_finds_every_signal_at_its_default_and_none_blocked(sandbox: Sandbox) -> None:
+    ended = sandbox.run("/bin/cat", "/proc/self/status")
+    fields = dict(line.split(":") for line in ended.output.splitlines())
+    assert {fields[name].strip() for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
+
+
+def test_program_has_no_capability_and_can_gain_none(sandbox: Sandbox) -> None:
+    ended = sandbox.run("/bin/grep", "-E", "^(Cap|NoNewPrivs|Seccomp:|Groups)", "/proc/self/status")
+    fields = dict(line.split(":") for line in ended.output.splitlines())
+    assert {fields[name].strip() for name in fields if name.startswith("Cap")} == {"0" * 16}
+    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip(), fields["Groups"].strip()) == ("1", "2", "")
+
+
+def test_environment_is_the_plans_and_nothing_else(sandbox: Sandbox) -> None:
+    ended = sandbox.run("/usr/bin/env", plan=replace(EXECUTE, env=(("ONE", "1"), ("EMPTY", ""))))
+    assert ended.output.splitlines() == ["ONE=1", "EMPTY="]
+
+
+def test_limits_are_hard(sandbox: Sandbox) -> None:
+    script = """
+import resource as r
+for name in ("NOFILE", "FSIZE", "CPU", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "RTPRIO"):
+    kind = getattr(r, "RLIMIT_" + name)
+    soft, hard = r.getrlimit(kind)
+    try:
+        r.setrlimit(kind, (soft, hard + 1))
+    except ValueError:
+        print(name, soft, hard)
+"""
+    ended = sandbox.run("python3", "-c", script)
+    assert ended.output.splitlines() == [
+        "NOFILE 64 64",
+        "FSIZE 8388608 8388608",
+        "CPU 5 6",
+        "CORE 1 1",
+        "MEMLOCK 65536 65536",
+        "MSGQUEUE 0 0",
+        "NICE 0 0",
+        "RTPRIO 0 0",
+    ]
+
+
+def test_rlimits_stand_in_where_there_is_no_cgroup(sandbox: Sandbox) -> None:
+    plan = replace(EXECUTE, memory_bytes=512 << 20, pids=40)
+    script = "import resource as r; print(r.getrlimit(r.RLIMIT_AS), r.getrlimit(r.RLIMIT_NPROC))"
+    assert sandbox.run("python3", "-c", script, plan=plan).output == "(536870912, 536870912) (40, 40)\n"
+
+
+def test_new_file_is_not_writable_for_others(sandbox: Sandbox) -> None:
+    assert sandbox.run("/bin/sh", "-c", "umask; >f; stat -c %a f").output == "0022\n644\n"
+
+
+def test_program_leads_a_session_without_a_terminal(sandbox: Sandbox) -> None:
+    script = "import os; print(os.getsid(0) == os.getpid() == os.getpgid(0)); open('/dev/tty')"
+    ended = sandbox.run("python3", "-c", script)
+    assert ended.output.endswith("True\n")
+    assert ended.status == 1
+
+
+def test_executions_in_two_slots_have_two_uids(sandbox: Sandbox) -> None:
+    uids = {sandbox.run("/usr/bin/id", "-u", plan=replace(EXECUTE, slot=slot)).output for slot in (0, 1, 14)}
+    assert uids == {"1000\n", "1001\n", "1014\n"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "path", "status"),
+    [
+        (("no-such-program",), "/usr/bin", 127),
+        (("/no/such/program",), "/usr/bin", 127),
+        (("true",), "", 127),
+        (("true",), ":::", 127),
+        (("true",), "/no/such:/usr/bin", 0),
+        (("true",), "/etc/passwd:/usr/bin", 0),
+        (("",), "/usr/bin", 127),
+        (("/etc/passwd",), "/usr/bin", 126),
+        (("/usr",), "/usr/bin", 126),
+        (("passwd",), "/etc:/workspace", 126),
+        (("/etc/passwd/x",), "/usr/bin", 127),
+        (("x" * 5000,), "/usr/bin", 126),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_program_that_cannot_run_ends_as_in_a_shell(
+    argv: tuple[str, ...], path: str, status: int, sandbox: Sandbox
+) -> None:
+    ended = sandbox.run(*argv, plan=replace(EXECUTE, env=(("PATH", path),)))
+    assert ended.status == status
+    assert bool(ended.output) == (status != 0)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(EXECUTE, env=(("A\0B", "x"),)),
+        replace(EXECUTE, env=(("A=B", "x"),)),
+        replace(EXECUTE, env=(("A", "\ud800"),)),
+        replace(EXECUTE, env=(("A", "x\0y"),)),
+    ],
+)
+def test_environment_that_no_program_can_have_runs_nothing(plan: wire.Execute, sandbox: Sandbox) -> None:
+    assert sandbox.run("/bin/true", plan=plan).status == 126
+
+
+def test_argument_with_nul_runs_nothing(sandbox: Sandbox) -> None:
+    assert sandbox.run("/bin/echo", "a\0b").status == 126
+    assert sandbox.run("/bin/ec\0ho").status == 126
+
+
+@pytest.mark.parametrize("cwd", ["/no/such", "/etc/passwd", "x\0y", ""])
+def test_directory_that_cannot_be_entered_runs_nothing_and_says_so(cwd: str, sandbox: Sandbox) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    sandbox.init.send(replace(EXECUTE, cwd=cwd), null, null, null)
+    os.close(null)
+    failed, _ = sandbox.init.expect(wire.ExecFailed)
+    assert (failed.execution_id, failed.step) == (EXECUTE.execution_id, "chdir")
+    assert sandbox.init.expect(wire.Exited)[0].execution_id == EXECUTE.execution_id
+
+
+def test_arguments_larger_than_a_packet_arrive_whole(sandbox: Sandbox) -> None:
+    """As a memory file, though the sandbox's pid namespace lets none be made that could be executed."""
+    arguments = [character * 100_000 for character in "abc"]
+    ended = sandbox.run("python3", "-c", "import sys; print([len(a) for a in sys.argv[1:]])", *arguments)
+    assert ended.output == "[100000, 100000, 100000]\n"
+
+
+def test_odd_arguments_arrive_unchanged(sandbox: Sandbox) -> None:
+    arguments = ["", " ", "\n", "\x1b[2J", "ü€😀", "'\"\\", "--", "\u2028"]
+    ended = sandbox.run("python3", "-c", "import sys; print(ascii(sys.argv[1:]))", *arguments)
+    assert ended.output.strip() == ascii(arguments)
+
+
+def test_cpu_seconds_are_rounded_up_and_never_zero() -> None:
+    def cpu(seconds: float) -> tuple[int, int]:
+        limits = payload._rlimits(replace(EXECUTE, cpu_seconds=seconds))
+        return next((soft, hard) for kind, soft, hard in limits if kind == resource.RLIMIT_CPU)
+
+    assert [cpu(seconds)[0] for seconds in (0.001, 1.0, 1.001, 9.9)] == [1, 1, 2, 10]
+    assert cpu(CEILINGS.cpu_seconds) == (10, 11)
+
+
+def test_failure_tells_step_errno_and_detail_whatever_the_bytes() -> None:
+    assert payload.failure(b"chdir\x002\x00[Errno 2] \xff\x00x") == ("chdir", 2, "[Errno 2] \ufffd\x00x")
