@@ -21,16 +21,19 @@ RUN python3 -m venv /opt/sandboxd \
 
 FROM ${BASE}
 # What payloads may run is what is installed here: add nodejs, git, gcc and so on for the profiles node and build.
-ARG PACKAGES="python3 libseccomp2 libatomic1 ca-certificates"
+ARG PACKAGES="tini python3 libseccomp2 libatomic1 ca-certificates"
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ${PACKAGES} \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --no-create-home --shell /usr/sbin/nologin sandboxd
 # Not owned by the account that the daemon runs as: it must not be able to change its own code.
 COPY --from=build --chown=root:root /opt/sandboxd /opt/sandboxd
-ENV PATH=/opt/sandboxd/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+ENV PATH=/opt/sandboxd/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+    SANDBOXD_ADDRESS=unix:/run/sandboxd/sandboxd.sock
 STOPSIGNAL SIGTERM
 # The main process needs uid 0 and the capabilities that deploy/kubernetes/base/daemonset.yaml lists, each with its
 # reason. The daemon, which talks to the network, is its child and becomes the user sandboxd.
-ENTRYPOINT ["sandboxd"]
+# PID 1 is tini, since the main process leaves the image's file system for one of its own: whoever enters the container
+# (kubectl exec, probes) sees what PID 1 sees.
+ENTRYPOINT ["tini", "--", "sandboxd"]
 CMD ["serve"]

@@ -24,6 +24,13 @@ MASKED = (
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# As the image sets it.
+ENVIRONMENT = (
+    "PATH=/opt/sandboxd/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG=C.UTF-8",
+    "SANDBOXD_ADDRESS=unix:/run/sandboxd/sandboxd.sock",
+)
+AS_DAEMON = ("setpriv", "--reuid=sandboxd", "--regid=sandboxd", "--clear-groups")
 
 Json = dict[str, "Json"] | list["Json"] | str | int | bool
 
@@ -34,7 +41,10 @@ class Container:
     log: Path
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Another program in the same container, as root there."""
+        """Another program in the same container, as the daemon's user: root may not pass its directories here."""
+        return self.run_as_root(*AS_DAEMON, *argv)
+
+    def run_as_root(self, *argv: str) -> subprocess.CompletedProcess[str]:
         command = ["runc", "exec", self.name, *argv]
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
@@ -90,8 +100,8 @@ def _bundle(rootfs: Path, directory: Path) -> Json:
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},
-            "args": ["sandboxd", "serve"],
-            "env": ["PATH=/opt/sandboxd/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+            "args": ["tini", "--", "sandboxd", "serve"],
+            "env": list[Json](ENVIRONMENT),
             "cwd": "/",
             "capabilities": sets,
             "noNewPrivileges": False,
@@ -103,7 +113,7 @@ def _bundle(rootfs: Path, directory: Path) -> Json:
             _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=64k"),
             _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=64m"),
             _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
-            _mount("/sys/fs/cgroup", "bind", "/sys/fs/cgroup", "rbind", "rw"),
+            _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", "ro"),
             _mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777", "size=64m"),
             _mount("/var/lib/sandboxd", "bind", str(directory / "state"), "bind", "rw"),
             _mount("/run/sandboxd", "bind", str(directory / "socket"), "bind", "rw"),

@@ -34,12 +34,13 @@ def container(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def test_payload_runs_confined_in_the_container(container: Container) -> None:
     done = container.run(
-        *("/opt/sandboxd/bin/sandboxctl", "run", "--json", "--profile", "python", "--"),
+        *("sandboxctl", "run", "--json", "--profile", "python", "--"),
         *("/usr/bin/python3", "-c", "import os; print(6 * 7, os.getuid(), sorted(os.listdir('/')))"),
     )
     assert done.returncode == 0, done.stdout + done.stderr + container.log.read_text()[-4000:]
     result = json.loads(done.stdout)
     assert result["end_reason"] == "EXITED"
+    assert {row["state"] for row in result["enforcement"]["rows"]} == {"enforced"}
 
 
 def test_image_ships_no_build_tools_and_no_code_that_the_daemon_may_change(rootfs: Path) -> None:
@@ -49,7 +50,7 @@ def test_image_ships_no_build_tools_and_no_code_that_the_daemon_may_change(rootf
 
 
 def test_node_check_in_the_container_finds_every_profile_startable(container: Container) -> None:
-    done = container.run("/opt/sandboxd/bin/sandboxd", "check", "--json")
+    done = container.run_as_root("sandboxd", "check", "--json")
     assert json.loads(done.stdout)["unstartable"] == [], done.stdout
 
 
