@@ -14,6 +14,7 @@ NAMES = (
     "profile",
     "config",
     "decision",
+    "policy",
     "journal",
     "template",
     "counters",

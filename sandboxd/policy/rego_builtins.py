@@ -26,6 +26,8 @@ PROVEN = frozenset({
 _KEYWORDS = frozenset(
     {"as", "contains", "default", "else", "every", "if", "import", "in", "not", "package", "some", "with"}
 )
+# After one of these the statement goes on, on the next line too.
+_CONTINUING = (_KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
 _TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       | (?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)
@@ -39,7 +41,7 @@ _TOKEN = re.compile(
 class _Call:
     name: str
     line: int
-    is_head: bool  # outside of every bracket and at the start of a line: a function's own definition
+    is_head: bool  # outside of brackets, at the start of a line and of a statement: a function's own definition
 
 
 def check_calls(modules: Sequence[tuple[str, str]]) -> None:
@@ -65,7 +67,7 @@ def _aliases(source: str) -> frozenset[str]:
 def _calls(source: str) -> Iterator[_Call]:
     """Whatever stands before a parenthesis; a bracketed name (`http["send"](…)`) is given as `]`."""
     depth = 0
-    previous, line, starts_line = "", 1, False
+    previous, line, starts_line, last = "", 1, False, ""
     for match in _TOKEN.finditer(source):
         text = match[0]
         if match.lastgroup == "space":
@@ -79,6 +81,8 @@ def _calls(source: str) -> Iterator[_Call]:
         if match.lastgroup == "name":
             line = source.count("\n", 0, match.start()) + 1
             starts_line = match.start() == 0 or source[match.start() - 1] == "\n" or previous == "default"
+            starts_line = starts_line and last not in _CONTINUING
             previous = text
         else:
             previous = "]" if text == "]" else ""
+        last = text
