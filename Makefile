@@ -11,7 +11,7 @@ help:
 	@echo 'make test        every test but those of the next two lines (as root: in all three modes)'
 	@echo 'make test-vm     the tests of the sandbox itself on a second kernel (Linux 6.1, cgroup v2), emulated'
 	@echo 'make test-image  build the container image and run a program in it (root)'
-	@echo 'make check       style, types, API lint, generated code, import direction'
+	@echo 'make check       style, types, API lint and compatibility, generated code, import direction'
 	@echo 'make bench       measure beside bubblewrap, crun and firejail'
 	@echo 'make soak        long runs: floods, kills, reloads'
 	@echo 'make proto       generate sandboxd/rpc/v1 from proto/'
@@ -44,6 +44,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/baseline.binpb
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_mirror.py
 

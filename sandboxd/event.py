@@ -57,6 +57,8 @@ class ExecutionRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecided(Event):
+    """`input_sha256` names the exact policy input in the content-addressed store; empty if none could be made."""
+
     rule: ClassVar[str] = "policy.decided"
 
     action: str
