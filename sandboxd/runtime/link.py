@@ -32,7 +32,10 @@ class Link:
         self._loop.add_reader(sock.fileno(), self._read)
 
     def send(self, message: wire.Message, fds: Sequence[int] = ()) -> None:
-        """Descriptors are copied: they stay the caller's. A lost peer is told through `on_lost`, not here."""
+        """Descriptors are copied: they stay the caller's. A lost peer is told through `on_lost`, not here.
+
+        Anything else that keeps a message from going is raised: `wire.ProtocolError` (too large) or OSError.
+        """
         if self._closed:
             return
         if not self._waiting:
@@ -40,7 +43,7 @@ class Link:
                 wire.send(self._sock, message, fds)
             except BlockingIOError:
                 self._loop.add_writer(self._sock.fileno(), self._write)
-            except OSError:
+            except ConnectionError:
                 return  # the reader sees the end and tells
             else:
                 return
@@ -67,10 +70,18 @@ class Link:
             log.warning("a peer broke the protocol", extra={"error": str(error)})
             received = None
         if received is None:
+            self._lose()
+            return
+        try:
+            self._on_message(*received)
+        except wire.ProtocolError as error:
+            log.warning("a peer broke the protocol", extra={"error": str(error)})
+            self._lose()
+
+    def _lose(self) -> None:
+        if not self._closed:
             self.close()
             self._on_lost()
-            return
-        self._on_message(*received)
 
     def _write(self) -> None:
         while self._waiting:
@@ -79,8 +90,12 @@ class Link:
                 wire.send(self._sock, message, fds)
             except BlockingIOError:
                 return
-            except OSError:
+            except ConnectionError:
                 break  # the reader sees the end and tells
+            except (wire.ProtocolError, OSError) as error:
+                log.warning("a message cannot be sent", extra={"error": str(error)})
+                self._lose()
+                return
             self._waiting.popleft()
             wire.close_all(fds)
         self._loop.remove_writer(self._sock.fileno())

@@ -110,7 +110,10 @@ class ProcessRuntime:
             raise
         if not isinstance(launched, wire.Launched):
             raise RuntimeFailed("the spawner answered a launch with something else")
-        return self._sandboxes[launched.sandbox_id]
+        sandbox = self._sandboxes.get(launched.sandbox_id)
+        if sandbox is None or launched.sandbox_id != plan.sandbox_id:
+            raise RuntimeFailed("the sandbox ended before it could be used", reason="sandbox_lost")
+        return sandbox
 
     async def pause(self, sandbox_id: str) -> None:
         raise _lacks("pause")
@@ -172,7 +175,7 @@ class ProcessRuntime:
             self._complete.set_result(None)
 
     def _enrol(self, message: wire.Adopt | wire.Launched, fds: list[int]) -> ProcessSandbox:
-        if len(fds) != len(message.fd_names):
+        if len(fds) != len(set(message.fd_names)) or "init" not in message.fd_names:
             wire.close_all(fds)
             raise wire.ProtocolError(f"{len(fds)} descriptors for {message.fd_names}")
         sandbox_id = message.sandbox_id

@@ -27,6 +27,22 @@ _SLOT = 0
 _READ_BYTES = 1 << 20
 
 
+class _Collecting:
+    """The files of one request so far, held to its caps whatever init says."""
+
+    def __init__(self, max_bytes: int, max_files: int) -> None:
+        self.files: list[OutputFile] = []
+        self._bytes_left = max_bytes
+        self._files_left = max_files
+
+    def takes(self, message: wire.FileOpened, kind: int) -> bool:
+        self._files_left -= 1
+        self._bytes_left -= message.size
+        parts = message.path.split("/")
+        plain = not any(part in ("", ".", "..") or "\0" in part for part in parts)
+        return stat.S_ISREG(kind) and plain and message.size >= 0 <= min(self._files_left, self._bytes_left)
+
+
 class ProcessSandbox:
     """`without_cgroup` names the limits (memory, pids) that rlimits must carry on this node."""
 
@@ -49,24 +65,30 @@ class ProcessSandbox:
         self._started: dict[str, asyncio.Future[int]] = {}
         self._exited: dict[str, asyncio.Future[ExitStatus]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
-        self._files: dict[int, list[OutputFile]] = {}
+        self._collecting: dict[int, _Collecting] = {}
         self._next_request = 1
         self._limits_reached: set[LimitId] = set()
         self._ended: asyncio.Future[SandboxUsage] = self._loop.create_future()
         self._own_numbers = SandboxUsage()
+        self._gone: RuntimeFailed | None = None  # set once init is lost
 
     # --- runtime.base.Sandbox
 
     async def start(self, plan: ExecPlan, stdin: int, stdout: int, stderr: int) -> int:
-        started: asyncio.Future[int] = self._loop.create_future()
-        self._started[plan.execution_id] = started
-        self._exited[plan.execution_id] = self._loop.create_future()
         puts = [self._put(file.path, file.mode, file.content) for file in plan.files]
-        self._link.send(self._execute(plan), (stdin, stdout, stderr))
-        for path, answer in puts:
+        for path, answer in puts:  # before the program is sent: it must not run without its files
             refused = await answer
             if refused.errno:
                 raise InvalidRequest(f"cannot write {path!r} into the workspace: {os.strerror(refused.errno)}")
+        if self._gone is not None:
+            raise self._gone
+        started: asyncio.Future[int] = self._loop.create_future()
+        self._started[plan.execution_id] = started
+        self._exited[plan.execution_id] = self._loop.create_future()
+        try:
+            self._link.send(self._execute(plan), (stdin, stdout, stderr))
+        except wire.ProtocolError as error:
+            raise InvalidRequest("argv and env are too large; use stdin or files") from error
         return await started
 
     async def wait(self, execution_id: str) -> ExitStatus:
@@ -82,15 +104,15 @@ class ProcessSandbox:
 
     async def collect(self, patterns: tuple[str, ...], max_bytes: int, max_files: int) -> Collected:
         request_id, future = self._ask()
-        files = self._files[request_id] = []
+        collecting = self._collecting[request_id] = _Collecting(max_bytes, max_files)
         self._link.send(wire.Collect(request_id, patterns, max_files, max_bytes, _SLOT))
         try:
             answer = await future
         finally:
-            del self._files[request_id]
+            del self._collecting[request_id]
         if answer.errno:
             raise RuntimeFailed("files could not be collected", reason="collect_failed")
-        return Collected(tuple(files), answer.skipped, answer.message == "limit_reached")
+        return Collected(tuple(collecting.files), answer.skipped, answer.message == "limit_reached")
 
     def usage(self) -> SandboxUsage:
         numbers = self._ended.result() if self._ended.done() else self._counters.read()
@@ -161,7 +183,7 @@ class ProcessSandbox:
             cpu_system_seconds=message.cpu_system_seconds,
             peak_memory_bytes=message.max_rss_bytes,
         )
-        status = message.wait_status
+        status = message.wait_status & 0xFFFF
         if os.WIFSIGNALED(status):
             ended = ExitStatus(None, os.WTERMSIG(status))
         else:
@@ -178,8 +200,8 @@ class ProcessSandbox:
         return numbers
 
     def _on_file(self, message: wire.FileOpened, fds: list[int]) -> None:
-        files = self._files.get(message.request_id)
-        if files is None or len(fds) != 1 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):
+        collecting = self._collecting.get(message.request_id)
+        if collecting is None or len(fds) != 1 or not collecting.takes(message, os.fstat(fds[0]).st_mode):
             self._fail("init sent a file that nobody asked for")
             return
         content = bytearray()
@@ -188,7 +210,7 @@ class ProcessSandbox:
             piece := os.pread(fds[0], min(_READ_BYTES, message.size - len(content)), len(content))
         ):
             content += piece
-        files.append(OutputFile(message.path, bytes(content), message.mode))
+        collecting.files.append(OutputFile(message.path, bytes(content), message.mode & 0o777))
 
     def _on_init_lost(self) -> None:
         self._fail("the sandbox ended")
@@ -197,6 +219,7 @@ class ProcessSandbox:
         """Whoever waits for init waits in vain."""
         self._link.close()
         error = RuntimeFailed(reason, reason="sandbox_lost")
+        self._gone = self._gone or error
         futures: list[asyncio.Future[Any]] = [*self._started.values(), *self._exited.values(), *self._answers.values()]
         for future in futures:
             if not future.done():
@@ -237,8 +260,9 @@ class ProcessSandbox:
         request_id = self._next_request
         self._next_request += 1
         future: asyncio.Future[wire.Answer] = self._loop.create_future()
-        if self._ended.done():
-            future.set_exception(RuntimeFailed("the sandbox ended", reason="sandbox_lost"))
+        if self._gone is not None:
+            future.set_exception(self._gone)
+            future.exception()  # read: of several the first is enough
         else:
             self._answers[request_id] = future
         return request_id, future
