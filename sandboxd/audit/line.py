@@ -18,6 +18,7 @@ T = TypeVar("T")
 VERSION = 1
 FIRST_PREV = "0" * 64
 MAX_ITEMS = 256
+_DEEPEST = 16  # an event's lists of pairs have 2
 _IDS = tuple(field.name for field in fields(Event))
 _KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
 
@@ -102,7 +103,11 @@ def check(link: Link, line: bytes) -> Link:
         raise LineDamaged(f"sequence number {record['seq']!r} where {link.seq + 1} is due: missing, added or reordered")
     if record["prev"] != link.digest:
         raise LineDamaged("it does not name the line before: that one or this one was edited, or one was taken out")
-    if json.dumps(record, sort_keys=True, separators=(",", ":")).encode() != line:
+    try:
+        canonical = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    except RecursionError:
+        canonical = b""  # writing takes more stack than reading, and no record of ours is that deep
+    if canonical != line:
         raise LineDamaged("it is not canonical JSON: it was edited")
     return follow(link, line)
 
@@ -154,9 +159,11 @@ def _typed(record: dict[str, object], name: str, kind: type[T]) -> T:
     return value
 
 
-def _value(value: object) -> FieldValue:
+def _value(value: object, depth: int = 0) -> FieldValue:
+    if depth > _DEEPEST:
+        raise LineDamaged(f"a field is nested deeper than {_DEEPEST}")
     if isinstance(value, list):
-        return tuple(_value(item) for item in value)
+        return tuple(_value(item, depth + 1) for item in value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise LineDamaged("a field holds an object")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import sys
 
 import pytest
 
@@ -95,3 +96,24 @@ def test_anything_else_is_damage(damaged: bytes) -> None:
 
 def test_time_has_nine_digits_and_is_utc() -> None:
     assert timestamp(1_000_000_000_000_000_001) == "2001-09-09T01:46:40.000000001Z"
+
+
+def _nested(depth: int) -> bytes:
+    return line(violated("a"))[:-1].replace(b'"detail":"a"', b'"detail":' + b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize("depth", [20, 600])
+def test_field_deeper_than_any_event_is_damage(depth: int) -> None:
+    with pytest.raises(LineDamaged, match="nested deeper"):
+        decode(_nested(depth))
+
+
+def test_line_that_can_be_read_but_not_written_is_damage() -> None:
+    """Where that begins depends on the caller's own stack, so every depth up to the limit is tried."""
+    for depth in range(sys.getrecursionlimit() - 400, sys.getrecursionlimit() + 10):
+        nested = _nested(depth)
+        try:
+            found = check(ORIGIN, nested)
+        except LineDamaged:
+            continue
+        assert found == follow(ORIGIN, nested)
