@@ -35,7 +35,7 @@ from sandboxd.model import (
 )
 
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?", re.ASCII
 )
 
 
@@ -48,14 +48,14 @@ class EventLog(Protocol):
 
 
 def trace_id_of(traceparent: str, fresh: Callable[[], str]) -> str:
-    """The trace id of a W3C traceparent; a fresh one if there is none or it is invalid, as the standard demands.
+    """The trace id of a W3C traceparent; a fresh one if there is none or it is invalid, as the standard demands."""
+    return traceparent.split("-")[1] if is_traceparent(traceparent) else fresh()
 
-    Version 00 has exactly four fields, later versions may have more (https://www.w3.org/TR/trace-context/#versioning).
-    """
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None or (traceparent.startswith("00") and match[2] is not None):
-        return fresh()
-    return match[1]
+
+def is_traceparent(value: str) -> bool:
+    """Version 00 has exactly four fields, later ones may have more (https://www.w3.org/TR/trace-context/#versioning)."""
+    match = _TRACEPARENT.fullmatch(value)
+    return match is not None and not (value.startswith("00") and match["more"])
 
 
 def command_of(request: ExecuteRequest) -> str:

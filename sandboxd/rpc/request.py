@@ -5,13 +5,13 @@ yet is refused by `execution`, on record. Knows no policy and no profile. Used b
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TypeVar, assert_never
 
 from sandboxd.errors import InvalidRequest
 from sandboxd.model import Agent, ArgvProgram, CodeProgram, ExecuteRequest, InputFile, Isolation, Program
 from sandboxd.rpc.v1 import enforcement_pb2, sandbox_pb2
+from sandboxd.span import is_traceparent
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ MAX_NAME_BYTES = 256
 MAX_LABEL_BYTES = 1024
 _MODE_BITS = 0o777
 DEFAULT_FILE_MODE = 0o644
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _ISOLATIONS = {
     enforcement_pb2.ISOLATION_UNSPECIFIED: None,
     enforcement_pb2.ISOLATION_PROCESS: Isolation.PROCESS,
@@ -157,9 +156,9 @@ def _agent(message: sandbox_pb2.Agent) -> Agent:
 
 def _traceparent(field: str, metadata: str) -> str:
     """A broken one in the request is an error; one in the metadata came from some middle layer and is dropped (W3C)."""
-    if field and not _TRACEPARENT.fullmatch(field):
-        raise InvalidRequest(f"traceparent {field!r:.80} is not W3C trace context version 00; leave it out")
-    return field or (metadata if _TRACEPARENT.fullmatch(metadata) else "")
+    if field and not is_traceparent(field):
+        raise InvalidRequest(f"traceparent {field!r:.80} is not a W3C trace context; leave it out")
+    return field or (metadata if is_traceparent(metadata) else "")
 
 
 def _bounded(what: str, items: Sequence[T], most: int) -> Sequence[T]:
