@@ -5,12 +5,13 @@ stderr with exit code 1. The digest of a template is the profile's own and does 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sandboxd.errors import ProfileInvalid
-from sandboxd.profile import seccomp
+from sandboxd.profile import checks, seccomp
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.profile.schema import Spec
@@ -79,17 +80,25 @@ def landlock_rules(spec: Spec) -> Iterable[tuple[str, str]]:
 
 
 def _view(spec: Spec) -> View:
-    binds = [Bind(bind.source, bind.where(), bind.executable, bind.optional) for bind in spec.root.binds]
-    shown = [bind for bind in binds if bind.source == bind.target and bind.executable]
+    binds = [Bind(_pinned(bind.source), bind.where(), bind.executable, bind.optional) for bind in spec.root.binds]
+    shown = [bind.where() for bind in spec.root.binds if bind.source == bind.where() and bind.executable]
     for package in spec.packages:
-        if not any(package.path.startswith(bind.target + "/") for bind in shown):
-            binds.append(Bind(package.path, package.path, executable=True, optional=package.optional))
+        if not any(package.path.startswith(target + "/") for target in shown):
+            binds.append(Bind(_pinned(package.path), package.path, executable=True, optional=package.optional))
     return View(
-        image=spec.root.image.path if spec.root.image is not None else "",
+        image=_pinned(spec.root.image.path) if spec.root.image is not None else "",
         binds=tuple(sorted(binds, key=lambda bind: bind.target)),
         symlinks=tuple((link.path, link.to) for link in spec.root.symlinks),
         files=tuple((file.path, file.content) for file in spec.root.files),
     )
+
+
+def _pinned(path: str) -> str:
+    """Where it leads now, checked. The spawner follows no link, so who can change one changes nothing that is shown."""
+    resolved = os.path.realpath(path)
+    if (problem := checks.source_problem(resolved)) is not None:
+        raise ProfileInvalid(problem)
+    return resolved
 
 
 def _workspace_executable(spec: Spec) -> bool:

@@ -223,7 +223,7 @@ class _Sources:
         self.links = [(path, target) for path, target in view.symlinks if not view.image and os.path.islink(path)]
         self.trees: dict[str, tuple[Bind, int]] = {}
         self.copies: dict[str, bytes] = {}
-        self.image = sys.open_tree(view.image, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE) if view.image else None
+        self.image = _cloned(_pinned(view.image)) if view.image else None
         linked = {path for path, _ in self.links}
         try:
             for bind in view.binds:
@@ -235,14 +235,14 @@ class _Sources:
 
     def _open(self, bind: Bind, *, may_copy: bool) -> None:
         try:
-            status = os.stat(bind.source)
+            fd = _pinned(bind.source)
+            status = os.fstat(fd)
             # Only what everybody may read: a copy would show a private file that a bind leaves closed.
             public = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH
             if may_copy and public and not bind.executable and status.st_size <= _MAX_COPY_BYTES:
-                with open(bind.source, "rb") as file:
-                    self.copies[bind.target] = file.read(_MAX_COPY_BYTES)
+                self.copies[bind.target] = _content(fd)
                 return
-            tree = sys.open_tree(bind.source, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+            tree = _cloned(fd)
         except OSError as error:
             if bind.optional and error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return
@@ -254,6 +254,28 @@ class _Sources:
             os.close(fd)
         if self.image is not None:
             os.close(self.image)
+
+
+def _pinned(source: str) -> int:
+    """Opened as the compiler resolved and checked it: what became a link since then is refused."""
+    return sys.openat2(sys.AT_FDCWD, source, os.O_PATH, 0, sys.RESOLVE_NO_SYMLINKS)
+
+
+def _cloned(fd: int) -> int:
+    """A detached copy of the tree there. Closes `fd`."""
+    try:
+        return sys.open_tree("", sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE | sys.AT_EMPTY_PATH, fd)
+    finally:
+        os.close(fd)
+
+
+def _content(fd: int) -> bytes:
+    """Of a small regular file. Closes `fd`."""
+    try:
+        with open(f"/proc/self/fd/{fd}", "rb") as file:
+            return file.read(_MAX_COPY_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _furnish(path: str, view: View, sources: _Sources) -> None:
