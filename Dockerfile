@@ -21,7 +21,7 @@ RUN python3 -m venv /opt/sandboxd \
 
 FROM ${BASE}
 # What payloads may run is what is installed here: add nodejs, git, gcc and so on for the profiles node and build.
-ARG PACKAGES="tini python3 libseccomp2 libatomic1 ca-certificates"
+ARG PACKAGES="python3 libseccomp2 libatomic1 ca-certificates"
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ${PACKAGES} \
  && rm -rf /var/lib/apt/lists/* \
@@ -33,7 +33,5 @@ ENV PATH=/opt/sandboxd/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 STOPSIGNAL SIGTERM
 # The main process needs uid 0 and the capabilities that deploy/kubernetes/base/daemonset.yaml lists, each with its
 # reason. The daemon, which talks to the network, is its child and becomes the user sandboxd.
-# PID 1 is tini, since the main process leaves the image's file system for one of its own: whoever enters the container
-# (kubectl exec, probes) sees what PID 1 sees.
-ENTRYPOINT ["tini", "--", "sandboxd"]
+ENTRYPOINT ["sandboxd"]
 CMD ["serve"]

@@ -100,7 +100,7 @@ def _bundle(rootfs: Path, directory: Path) -> Json:
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},
-            "args": ["tini", "--", "sandboxd", "serve"],
+            "args": ["sandboxd", "serve"],
             "env": list[Json](ENVIRONMENT),
             "cwd": "/",
             "capabilities": sets,

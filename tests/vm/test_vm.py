@@ -4,6 +4,7 @@ Run by `make test-vm`. What that kernel cannot enforce stands in the enforcement
 """
 
 import os
+import shlex
 
 import pytest
 
@@ -26,7 +27,13 @@ def test_sandbox_holds_on_linux_6_1_with_cgroup_v2() -> None:
     need_program("qemu-system-x86_64", "qemu-system-x86")
     need_program("debootstrap", "debootstrap")
     need_program("mke2fs", "e2fsprogs")
-    arguments = os.environ.get("VM_PYTEST_ARGS", "").split() or [*SUITES, "-q", "--durations=10", "-k", "not subuid"]
+    arguments = shlex.split(os.environ.get("VM_PYTEST_ARGS", "")) or [
+        *SUITES,
+        "-q",
+        "--durations=10",
+        "-k",
+        "not subuid",
+    ]
 
     run = machine.run_pytest(arguments, TIMEOUT_SECONDS)
 
