@@ -1,178 +1,220 @@
+"""The process runtime against a spawner that the test plays."""
+
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
+import pytest_asyncio
 
 from sandboxd.errors import ConfigInvalid, RuntimeFailed, SandboxdError, Unenforceable
-from sandboxd.model import Guarantee, Isolation, State
-from sandboxd.runtime.base import Sandbox
+from sandboxd.model import Guarantee, Isolation, LaunchPlan, Limits, State
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.spawner import wire
-from tests.unit.runtime.peers import DIGEST, HOST_UID, SANDBOX_ID, Peer, hello, launch_plan, pair
-from tests.unit.test_supervise import LIMITS
+
+LIMITS = Limits(30, 0, 10, 1.0, 1 << 28, 64, 256, 1 << 26, 1 << 26, 8000, 1 << 25, 8000, 1, 1, 1, 1, 1, 0, 0)
+PLAN = LaunchPlan("a" * 32, Isolation.PROCESS, "d" * 64, LIMITS, "none")
+FACTS = (
+    ("limit.memory", "enforced", "cgroup-v2", ""),
+    ("limit.pids", "degraded", "rlimit", "no cgroup"),
+)
+HELLO = wire.Hello("root", "6.1", FACTS, (("default", "d" * 64),), 0)
+NAMES = ("pidfd", "init")
 
 
-@dataclass
-class Connected:
-    runtime: ProcessRuntime
-    spawner: Peer
+class Spawner:
+    """The other end. What it sends with descriptors are fresh ones; inits are kept so that they do not look dead."""
 
-    def begin_launch(self) -> "asyncio.Task[Sandbox]":
-        return asyncio.create_task(self.runtime.launch(launch_plan()))
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(30)
+        self.inits: list[socket.socket] = []
 
-    async def launched(self) -> tuple[Sandbox, Peer]:
-        """A sandbox, and its init."""
-        launch = self.begin_launch()
-        asked, _ = await self.spawner.receive(wire.Launch)
-        init = self.make(asked.request_id)
-        return await launch, init
+    async def receive(self) -> wire.Message:
+        received = await asyncio.to_thread(wire.receive, self.sock)
+        assert received is not None
+        return received[0]
 
-    def make(self, request_id: int, sandbox_id: str = SANDBOX_ID) -> Peer:
-        theirs, init = pair()
+    def send(self, message: wire.Message) -> None:
+        wire.send(self.sock, message)
+
+    def send_sandbox(self, message: wire.Launched | wire.Adopt) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.inits.append(ours)
+        pidfd = os.pidfd_open(os.getpid())
         with theirs:
-            self.spawner.send(wire.Launched(request_id, sandbox_id, HOST_UID, ("init",)), (theirs.fileno(),))
-        return init
+            wire.send(self.sock, message, (pidfd, theirs.fileno())[: len(message.fd_names)])
+        os.close(pidfd)
+
+    def close(self) -> None:
+        self.sock.close()
+        for init in self.inits:
+            init.close()
 
 
-@pytest.fixture
-async def connected() -> AsyncIterator[Connected]:
-    ours, spawner = pair()
-    spawner.send(hello())
-    runtime = await ProcessRuntime.connect(ours)
-    yield Connected(runtime, spawner)
+@pytest_asyncio.fixture
+async def pair() -> AsyncIterator[tuple[socket.socket, Spawner]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    spawner = Spawner(theirs)
+    yield ours, spawner
     spawner.close()
 
 
-async def test_capabilities_are_what_the_spawner_probed(connected: Connected) -> None:
-    capabilities = connected.runtime.probe()
-    assert (capabilities.isolation, capabilities.mode) == (Isolation.PROCESS, "root")
-    pids = capabilities.row(Guarantee.LIMIT_PIDS)
-    assert (pids.state, pids.layers, pids.reason) == (State.DEGRADED, ("rlimit",), "no pids controller")
+@pytest_asyncio.fixture
+async def connected(pair: tuple[socket.socket, Spawner]) -> tuple[ProcessRuntime, Spawner]:
+    sock, spawner = pair
+    spawner.send(HELLO)
+    return await ProcessRuntime.connect(sock), spawner
 
 
-async def test_connection_is_complete_once_every_living_sandbox_was_handed_over() -> None:
-    ours, spawner = pair()
-    connecting = asyncio.create_task(ProcessRuntime.connect(ours))
-    spawner.send(hello(living=1))
-    theirs, init = pair()
-    spawner.send(wire.Adopt(SANDBOX_ID, HOST_UID, ("init",)), (theirs.fileno(),))
-    theirs.close()
-    (adopted,) = (await connecting).adopted
-    assert (adopted.sandbox_id, adopted.host_uid) == (SANDBOX_ID, HOST_UID)
-    init.close()
-    spawner.close()
+Connected = tuple[ProcessRuntime, Spawner]
 
 
-async def test_launch_names_a_template_and_numbers_and_nothing_else(connected: Connected) -> None:
-    launch = connected.begin_launch()
-    asked, fds = await connected.spawner.receive(wire.Launch)
-    assert (asked.sandbox_id, asked.template, asked.network, fds) == (SANDBOX_ID, DIGEST, "none", [])
-    assert (asked.memory_bytes, asked.pids, asked.cpus) == (LIMITS.memory_bytes, LIMITS.pids, LIMITS.cpus)
-    connected.make(asked.request_id)
-    sandbox = await launch
-    assert (sandbox.sandbox_id, sandbox.host_uid) == (SANDBOX_ID, HOST_UID)
+async def test_capabilities_are_what_the_spawner_found(connected: Connected) -> None:
+    runtime, _ = connected
+    assert runtime.hello == HELLO
+    assert runtime.probe().row(Guarantee.LIMIT_MEMORY).state is State.ENFORCED
+    assert runtime.probe().row(Guarantee.LIMIT_PIDS).reason == "no cgroup"
+    assert runtime.probe().row(Guarantee.NETWORK_NONE).state is State.ABSENT
+
+
+async def test_connection_waits_for_every_sandbox_of_an_earlier_daemon(pair: tuple[socket.socket, Spawner]) -> None:
+    sock, spawner = pair
+    spawner.send(replace(HELLO, living=2))
+    connecting = asyncio.create_task(ProcessRuntime.connect(sock))
+    spawner.send_sandbox(wire.Adopt("a" * 32, 7, NAMES))
+    await asyncio.sleep(0)
+    assert not connecting.done()
+    spawner.send_sandbox(wire.Adopt("b" * 32, 8, NAMES))
+    runtime = await connecting
+    assert [(sandbox.sandbox_id, sandbox.host_uid) for sandbox in runtime.adopted] == [("a" * 32, 7), ("b" * 32, 8)]
+
+
+async def test_launch_names_a_template_and_numbers_only(connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    asked = await spawner.receive()
+    assert asked == wire.Launch(1, "a" * 32, "d" * 64, "none", 1 << 28, 64, 1.0, 1 << 26, 8000, 1 << 25, 8000, 0, 0)
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    sandbox = await launching
+    assert (sandbox.sandbox_id, sandbox.host_uid) == ("a" * 32, 7)
+
+
+async def test_answer_with_a_foreign_sandbox_is_no_sandbox(connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    spawner.send_sandbox(wire.Launched(1, "b" * 32, 7, NAMES))
+    with pytest.raises(RuntimeFailed):
+        await launching
+
+
+async def test_sandbox_that_ended_on_its_way_is_told(connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    spawner.send(wire.SandboxEnded("a" * 32, -9, ()))
+    try:
+        sandbox = await launching
+    except RuntimeFailed:
+        return
+    with pytest.raises(RuntimeFailed):
+        await sandbox.stop("e")
+
+
+@pytest.mark.parametrize("names", [("pidfd",), ("init", "init"), ("pidfd", "memory.events"), ()])
+async def test_launch_without_its_descriptors_ends_the_connection(names: tuple[str, ...], connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, names))
+    with pytest.raises(RuntimeFailed, match="spawner is gone"):
+        await launching
 
 
 @pytest.mark.parametrize(
     ("reason", "error"),
     [("above_ceiling", Unenforceable), ("template_unknown", RuntimeFailed), ("launch_failed", RuntimeFailed)],
 )
-async def test_launch_that_the_spawner_refuses_is_an_error(
-    connected: Connected, reason: str, error: type[SandboxdError]
-) -> None:
-    launch = connected.begin_launch()
-    asked, _ = await connected.spawner.receive(wire.Launch)
-    connected.spawner.send(wire.Refused(asked.request_id, reason, "no"))
-    with pytest.raises(error) as caught:
-        await launch
-    assert caught.value.reason == reason
+async def test_refusal_keeps_its_reason(reason: str, error: type[SandboxdError], connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    spawner.send(wire.Refused(1, reason, "why"))
+    with pytest.raises(error) as refusal:
+        await launching
+    assert refusal.value.reason == reason
 
 
-async def test_sandbox_of_another_id_is_not_taken_for_the_one_asked_for(connected: Connected) -> None:
-    launch = connected.begin_launch()
-    asked, _ = await connected.spawner.receive(wire.Launch)
-    connected.make(asked.request_id, "b" * 32)
-    with pytest.raises(RuntimeFailed):
-        await launch
-
-
-async def test_sandbox_that_nobody_waits_for_any_more_is_killed(connected: Connected) -> None:
-    launch = connected.begin_launch()
-    asked, _ = await connected.spawner.receive(wire.Launch)
-    launch.cancel()
+async def test_sandbox_of_a_launch_that_nobody_waits_for_is_killed(connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    launching.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await launch
-    connected.make(asked.request_id)
-    killed, _ = await connected.spawner.receive(wire.Kill)
-    assert killed.sandbox_id == SANDBOX_ID
+        await launching
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    assert await spawner.receive() == wire.Kill("a" * 32)
 
 
-async def test_destroying_asks_the_spawner_and_waits_for_the_last_counters(connected: Connected) -> None:
-    sandbox, _ = await connected.launched()
+async def test_destroy_waits_until_nothing_is_left_and_is_idempotent(connected: Connected) -> None:
+    runtime, spawner = connected
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    await spawner.receive()
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    sandbox = await launching
     destroying = asyncio.create_task(sandbox.destroy())
-    assert (await connected.spawner.receive(wire.Kill))[0].sandbox_id == SANDBOX_ID
+    assert await spawner.receive() == wire.Kill("a" * 32)
     assert not destroying.done()
-    connected.spawner.send(wire.SandboxEnded(SANDBOX_ID, 9, (("cpu_user_seconds", 1.5), ("cpu_system_seconds", 0.5))))
-    usage = await destroying
-    assert (usage.cpu_user_seconds, usage.cpu_system_seconds) == (1.5, 0.5)
-    assert await sandbox.destroy() == usage
+    spawner.send(wire.SandboxEnded("a" * 32, -9, (("peak_memory_bytes", 5.0),)))
+    assert (await destroying).peak_memory_bytes == 5
+    assert await sandbox.destroy() == sandbox.usage()
 
 
-async def test_reload_gives_the_new_templates(connected: Connected) -> None:
-    reloading = asyncio.create_task(connected.runtime.reload())
-    asked, _ = await connected.spawner.receive(wire.Reload)
-    connected.spawner.send(wire.Reloaded(asked.request_id, (("strict", DIGEST),)))
-    assert await reloading == (("strict", DIGEST),)
+async def test_reload_gives_the_new_names_or_the_complaint(connected: Connected) -> None:
+    runtime, spawner = connected
+    for answer in (wire.Reloaded(1, (("x", "e" * 64),)), wire.Refused(2, "reload_failed", "line 3")):
+        reloading = asyncio.create_task(runtime.reload())
+        await spawner.receive()
+        spawner.send(answer)
+        if isinstance(answer, wire.Reloaded):
+            assert await reloading == answer.templates
+        else:
+            with pytest.raises(ConfigInvalid, match="line 3"):
+                await reloading
 
 
-async def test_reload_that_fails_says_which_profile_is_wrong(connected: Connected) -> None:
-    reloading = asyncio.create_task(connected.runtime.reload())
-    asked, _ = await connected.spawner.receive(wire.Reload)
-    connected.spawner.send(wire.Refused(asked.request_id, "reload_failed", "p.yaml:3: unknown key"))
-    with pytest.raises(ConfigInvalid, match=r"p\.yaml:3"):
-        await reloading
+async def test_unasked_messages_reach_their_callbacks(connected: Connected) -> None:
+    runtime, spawner = connected
+    seen: asyncio.Queue[wire.Message] = asyncio.Queue()
+    runtime.on_reloaded(seen.put_nowait)
+    runtime.on_drain(seen.put_nowait)
+    for message in (wire.Reloaded(0, ()), wire.Drain(3.0)):
+        spawner.send(message)
+        assert await seen.get() == message
+    runtime.ready("serving")
+    assert await spawner.receive() == wire.Ready("serving")
 
 
-async def test_what_the_service_manager_asks_for_is_passed_on(connected: Connected) -> None:
-    told: asyncio.Queue[wire.Message] = asyncio.Queue()
-    connected.runtime.on_reloaded(told.put_nowait)
-    connected.runtime.on_drain(told.put_nowait)
-    for message in (wire.Reloaded(0, ()), wire.Drain(1.0)):
-        connected.spawner.send(message)
-        assert await told.get() == message
-
-
-async def test_spawner_hears_that_the_daemon_serves(connected: Connected) -> None:
-    connected.runtime.ready("serving")
-    assert (await connected.spawner.receive(wire.Ready))[0].status == "serving"
-
-
-async def test_everybody_who_waits_hears_that_the_spawner_is_gone(connected: Connected) -> None:
-    sandbox, _ = await connected.launched()
-    launch = connected.begin_launch()
-    await connected.spawner.receive(wire.Launch)
+async def test_lost_spawner_fails_whoever_waits(connected: Connected) -> None:
+    runtime, spawner = connected
     lost = asyncio.Event()
-    connected.runtime.on_lost(lost.set)
-    connected.spawner.close()
+    runtime.on_lost(lost.set)
+    waiting = [asyncio.create_task(runtime.launch(PLAN)), asyncio.create_task(runtime.reload())]
+    await spawner.receive()
+    spawner.close()
     await lost.wait()
-    with pytest.raises(RuntimeFailed) as caught:
-        await launch
-    assert caught.value.reason == "spawner_lost"
-    await sandbox.destroy()  # the kernel took it along
+    for task in waiting:
+        with pytest.raises(RuntimeFailed) as failure:
+            await task
+        assert failure.value.reason == "spawner_lost"
 
 
-async def test_descriptors_that_do_not_fit_their_names_end_the_connection(connected: Connected) -> None:
-    lost = asyncio.Event()
-    connected.runtime.on_lost(lost.set)
-    connected.spawner.send(wire.Launched(1, SANDBOX_ID, HOST_UID, ("init", "pidfd")), (0,))
-    await lost.wait()
-    await connected.spawner.ended()
-
-
-async def test_verbs_that_this_runtime_lacks_are_refused(connected: Connected) -> None:
-    runtime = connected.runtime
+async def test_verbs_that_are_lacking_say_so(connected: Connected) -> None:
+    runtime, _ = connected
     for verb in (runtime.pause, runtime.resume, runtime.snapshot, runtime.restore):
-        with pytest.raises(Unenforceable) as caught:
-            await verb(SANDBOX_ID)
-        assert caught.value.reason == "not_supported"
+        with pytest.raises(Unenforceable, match="cannot"):
+            await verb("a" * 32)

@@ -1,196 +1,230 @@
+"""One sandbox of the process runtime against an init that the test plays, and one that lies."""
+
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import pytest
+import pytest_asyncio
 
 from sandboxd.errors import InvalidRequest, RuntimeFailed
 from sandboxd.model import ExecPlan, ExitStatus, InputFile, LimitId, OutputFile
 from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
-from tests.unit.runtime.peers import HOST_UID, SANDBOX_ID, Peer, pair
-from tests.unit.test_supervise import LIMITS
+from tests.unit.runtime.test_process import LIMITS
 
-EXECUTION = "e" * 32
-PLAN = ExecPlan(EXECUTION, ("/bin/true",), (("PATH", "/bin"),), "/workspace", LIMITS, b"", (), ())
+ID = "e" * 32
+PLAN = ExecPlan(ID, ("/bin/true",), (("A", "b"),), "/workspace", LIMITS, b"", (), ())
 
 
 @dataclass
-class Made:
-    sandbox: ProcessSandbox
-    init: Peer
-    kills: list[str]
+class Init:
+    """The other end of the control connection, and how often a kill was asked for."""
 
-    async def started(self) -> None:
-        start = asyncio.create_task(self.sandbox.start(PLAN, 0, 1, 2))
-        _, fds = await self.init.receive(wire.Execute)
+    sock: socket.socket
+    sandbox: ProcessSandbox = field(init=False)
+    kills: int = 0
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    async def receive(self) -> tuple[wire.Message, list[int]]:
+        received = await asyncio.to_thread(wire.receive, self.sock)
+        assert received is not None
+        return received
+
+    async def next(self) -> wire.Message:
+        message, fds = await self.receive()
         wire.close_all(fds)
-        self.init.send(wire.Started(EXECUTION, 2))
-        assert await start == 2
+        return message
 
-    def exit(self, wait_status: int, limits_reached: tuple[str, ...] = ()) -> None:
-        self.init.send(wire.Exited(EXECUTION, wait_status, 0.25, 0.5, 4096, limits_reached))
+    def send(self, message: wire.Message, *fds: int) -> None:
+        wire.send(self.sock, message, fds)
 
-
-def make(without_cgroup: frozenset[str] = frozenset()) -> Made:
-    ours, init = pair()
-    kills: list[str] = []
-    fds = {"init": ours.detach()}
-    sandbox = ProcessSandbox(SANDBOX_ID, HOST_UID, fds, without_cgroup, lambda: kills.append(SANDBOX_ID))
-    return Made(sandbox, init, kills)
+    def send_file(self, content: bytes, **change: object) -> None:
+        fields: dict[str, object] = {"request_id": 1, "path": "f", "size": len(content), "mode": 0o644, **change}
+        fd = os.memfd_create("file")
+        os.write(fd, content)
+        self.send(wire.FileOpened(**fields), fd)  # type: ignore[arg-type]
+        os.close(fd)
 
 
-@pytest.fixture
-async def made() -> AsyncIterator[Made]:
-    it = make()
-    yield it
-    it.sandbox.lost()
-    it.init.close()
+@pytest_asyncio.fixture
+async def init() -> AsyncIterator[Init]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.settimeout(30)
+    played = Init(theirs)
+    fds = {"init": ours.detach(), "pidfd": os.pidfd_open(os.getpid())}
+    played.sandbox = ProcessSandbox("a" * 32, 7, fds, frozenset({"memory"}), played.kill)
+    yield played
+    played.sandbox.ended(())
+    theirs.close()
+
+
+def _start(init: Init, plan: ExecPlan = PLAN) -> "asyncio.Task[int]":
+    return asyncio.create_task(init.sandbox.start(plan, 0, 1, 2))
+
+
+async def _started(init: Init) -> None:
+    starting = _start(init)
+    await init.next()
+    init.send(wire.Started(ID, 5))
+    assert await starting == 5
+
+
+def _exited(status: int, *reached: str) -> wire.Exited:
+    return wire.Exited(ID, status, 1.0, 2.0, 3000, reached)
+
+
+async def test_program_is_sent_with_rlimits_only_for_what_no_cgroup_carries(init: Init) -> None:
+    starting = _start(init)
+    message, fds = await init.receive()
+    assert message == wire.Execute(
+        ID, ("/bin/true",), (("A", "b"),), "/workspace", 0, 256, 1 << 26, 10.0, LIMITS.memory_bytes, 0
+    )
+    assert len(fds) == 3
+    wire.close_all(fds)
+    init.send(wire.Started(ID, 5))
+    assert await starting == 5
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0x300, ExitStatus(3, None)), (9, ExitStatus(None, 9))])
+async def test_end_is_told_to_everybody_who_waits(status: int, expected: ExitStatus, init: Init) -> None:
+    await _started(init)
+    waiting = [asyncio.create_task(init.sandbox.wait(ID)) for _ in range(2)]
+    init.send(_exited(status, "file_size", "no such limit"))
+    assert await asyncio.gather(*waiting) == [expected, expected]
+    assert init.sandbox.limits_reached() == (LimitId.FILE_SIZE,)
+    assert init.sandbox.usage().cpu_system_seconds == 2.0
+
+
+async def test_files_are_there_before_the_program_is_sent(init: Init) -> None:
+    plan = ExecPlan(ID, ("x",), (), "/", LIMITS, b"", (InputFile("a", b"one"), InputFile("b", b"two")), ())
+    starting = _start(init, plan)
+    for number, content in enumerate((b"one", b"two"), start=1):
+        message, (fd,) = await init.receive()
+        assert isinstance(message, wire.Put)
+        assert os.pread(fd, 10, 0) == content
+        os.close(fd)
+        init.send(wire.Answer(number, 0, "", ()))
+    assert isinstance(await init.next(), wire.Execute)
+    init.send(wire.Started(ID, 5))
+    await starting
+
+
+async def test_program_whose_file_was_refused_is_never_sent(init: Init) -> None:
+    plan = ExecPlan(ID, ("x",), (), "/", LIMITS, b"", (InputFile("a", b"one"),), ())
+    starting = _start(init, plan)
+    await init.next()
+    init.send(wire.Answer(1, 28, "", ()))
+    with pytest.raises(InvalidRequest, match=r"'a'.*No space left"):
+        await starting
+    init.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        wire.receive(init.sock)
+
+
+async def test_arguments_too_large_for_any_message_are_refused(init: Init) -> None:
+    plan = ExecPlan(ID, ("x" * wire.MAX_MESSAGE,), (), "/", LIMITS, b"", (), ())
+    with pytest.raises(InvalidRequest, match="too large"):
+        await init.sandbox.start(plan, 0, 1, 2)
+
+
+async def test_program_that_could_not_be_confined_is_a_failure(init: Init) -> None:
+    starting = _start(init)
+    await init.next()
+    init.send(wire.ExecFailed(ID, "seccomp", 1, "x"))
+    with pytest.raises(RuntimeFailed, match="confinement failed at seccomp"):
+        await starting
+
+
+async def test_collected_files_are_read_whole_and_never_beyond_their_size(init: Init) -> None:
+    collecting = asyncio.create_task(init.sandbox.collect(("*",), 100, 3))
+    assert await init.next() == wire.Collect(1, ("*",), 3, 100, 0)
+    init.send_file(b"whole", path="a/b")
+    init.send_file(b"grown meanwhile", path="g", size=5)
+    init.send_file(b"shrunk", path="s", size=50, mode=0o4755)
+    init.send(wire.Answer(1, 0, "limit_reached", (("x", "why"),)))
+    found = await collecting
+    assert found.files == (
+        OutputFile("a/b", b"whole", 0o644), OutputFile("g", b"grown", 0o644), OutputFile("s", b"shrunk", 0o755)
+    )  # fmt: skip
+    assert (found.skipped, found.limit_reached) == ((("x", "why"),), True)
 
 
 @pytest.mark.parametrize(
-    ("wait_status", "status"), [(0, ExitStatus(0, None)), (3 << 8, ExitStatus(3, None)), (9, ExitStatus(None, 9))]
-)
-async def test_program_is_started_and_its_end_is_the_kernels_word(
-    made: Made, wait_status: int, status: ExitStatus
-) -> None:
-    await made.started()
-    made.exit(wait_status)
-    assert await made.sandbox.wait(EXECUTION) == status
-    usage = made.sandbox.usage()
-    assert (usage.cpu_user_seconds, usage.cpu_system_seconds, usage.peak_memory_bytes) == (0.25, 0.5, 4096)
-
-
-async def test_program_gets_its_three_descriptors_and_its_rlimits(made: Made, tmp_path: Path) -> None:
-    with (tmp_path / "stdio").open("wb") as file:
-        start = asyncio.create_task(made.sandbox.start(PLAN, file.fileno(), file.fileno(), file.fileno()))
-        asked, fds = await made.init.receive(wire.Execute)
-        assert [os.path.sameopenfile(fd, file.fileno()) for fd in fds] == [True] * 3
-        wire.close_all(fds)
-    assert (asked.argv, asked.env, asked.cwd) == (PLAN.argv, PLAN.env, PLAN.cwd)
-    assert (asked.open_files, asked.file_size_bytes) == (LIMITS.open_files, LIMITS.file_size_bytes)
-    assert (asked.memory_bytes, asked.pids) == (0, 0)  # a cgroup bounds them
-    made.init.send(wire.Started(EXECUTION, 2))
-    await start
-
-
-async def test_limits_without_a_cgroup_become_rlimits() -> None:
-    made = make(frozenset({"memory", "pids"}))
-    start = asyncio.create_task(made.sandbox.start(PLAN, 0, 1, 2))
-    asked, fds = await made.init.receive(wire.Execute)
-    wire.close_all(fds)
-    assert (asked.memory_bytes, asked.pids) == (LIMITS.memory_bytes, LIMITS.pids)
-    made.init.close()
-    with pytest.raises(RuntimeFailed):
-        await start
-    made.sandbox.lost()
-
-
-async def test_program_waits_for_its_files_and_does_not_start_without_them(made: Made) -> None:
-    plan = ExecPlan(EXECUTION, ("/bin/true",), (), "/workspace", LIMITS, b"", (InputFile("a/b", b"data", 0o600),), ())
-    start = asyncio.create_task(made.sandbox.start(plan, 0, 1, 2))
-    put, (fd,) = await made.init.receive(wire.Put)
-    assert (put.path, put.mode, os.pread(fd, 100, 0)) == ("a/b", 0o600, b"data")
-    os.close(fd)
-    made.init.send(wire.Answer(put.request_id, 28, "no space", ()))
-    with pytest.raises(InvalidRequest, match="a/b"):
-        await start
-
-
-async def test_confinement_that_fails_is_a_failure_of_the_runtime_not_an_exit_code(made: Made) -> None:
-    start = asyncio.create_task(made.sandbox.start(PLAN, 0, 1, 2))
-    _, fds = await made.init.receive(wire.Execute)
-    wire.close_all(fds)
-    made.init.send(wire.ExecFailed(EXECUTION, "landlock", 1, "not permitted"))
-    with pytest.raises(RuntimeFailed) as caught:
-        await start
-    assert caught.value.reason == "confinement_failed"
-
-
-async def test_limits_that_init_saw_reached_are_told_and_made_up_ones_are_not(made: Made) -> None:
-    await made.started()
-    made.exit(0, (LimitId.OPEN_FILES.value, "made up"))
-    await made.sandbox.wait(EXECUTION)
-    assert made.sandbox.limits_reached() == (LimitId.OPEN_FILES,)
-
-
-async def _collect(made: Made, opened: wire.FileOpened, source: Path, max_bytes: int = 100) -> tuple[OutputFile, ...]:
-    collecting = asyncio.create_task(made.sandbox.collect(("*",), max_bytes, 2))
-    asked, _ = await made.init.receive(wire.Collect)
-    fd = os.open(source, os.O_RDONLY)
-    made.init.send(wire.FileOpened(asked.request_id, opened.path, opened.size, opened.mode), (fd,))
-    os.close(fd)
-    made.init.send(wire.Answer(asked.request_id, 0, "", ()))
-    return (await collecting).files
-
-
-async def test_collected_file_is_read_from_its_descriptor_up_to_the_size_that_counts(
-    made: Made, tmp_path: Path
-) -> None:
-    (tmp_path / "f").write_bytes(b"0123456789 and it grew meanwhile")
-    files = await _collect(made, wire.FileOpened(0, "out/f", 10, 0o104755), tmp_path / "f")
-    assert files == (OutputFile("out/f", b"0123456789", 0o755),)
-
-
-@pytest.mark.parametrize(
-    ("path", "size", "source"),
+    "change",
     [
-        pytest.param("../f", 1, "f", id="path upwards"),
-        pytest.param("/f", 1, "f", id="absolute path"),
-        pytest.param("f", 101, "f", id="over the cap"),
-        pytest.param("f", -1, "f", id="negative size"),
-        pytest.param("f", 1, ".", id="directory"),
+        {"path": "../x"},
+        {"path": "/etc/passwd"},
+        {"path": ""},
+        {"path": "a\0b"},
+        {"size": 101},
+        {"size": -1},
+        {"request_id": 2},
     ],
+    ids=str,
 )
-async def test_file_that_init_may_not_hand_out_ends_the_sandbox(
-    made: Made, tmp_path: Path, path: str, size: int, source: str
-) -> None:
-    (tmp_path / "f").write_bytes(b"x" * 200)
+async def test_file_that_was_not_asked_for_loses_init_its_credit(change: dict[str, object], init: Init) -> None:
+    collecting = asyncio.create_task(init.sandbox.collect(("*",), 100, 3))
+    await init.next()
+    init.send_file(b"x", **change)
     with pytest.raises(RuntimeFailed):
-        await _collect(made, wire.FileOpened(0, path, size, 0o644), tmp_path / source)
-    await made.init.ended()
+        await collecting
 
 
-async def test_stopping_waits_until_init_says_that_none_is_left(made: Made) -> None:
-    stopping = asyncio.create_task(made.sandbox.stop(EXECUTION))
-    asked, _ = await made.init.receive(wire.Stop)
-    assert not stopping.done()
-    made.init.send(wire.Answer(asked.request_id, 0, "", ()))
-    await stopping
-
-
-async def test_signal_goes_to_that_execution(made: Made) -> None:
-    await made.sandbox.signal(EXECUTION, 15)
-    assert (await made.init.receive(wire.Signal))[0] == wire.Signal(EXECUTION, 15)
-
-
-async def test_everybody_who_waits_hears_that_init_died(made: Made) -> None:
-    await made.started()
-    waiting = asyncio.create_task(made.sandbox.wait(EXECUTION))
-    made.init.close()
-    for call in (waiting, made.sandbox.stop(EXECUTION), made.sandbox.collect(("*",), 1, 1)):
-        with pytest.raises(RuntimeFailed) as caught:
-            await call
-        assert caught.value.reason == "sandbox_lost"
+async def test_more_files_than_were_asked_for_are_not_taken(init: Init) -> None:
+    collecting = asyncio.create_task(init.sandbox.collect(("*",), 100, 3))
+    await init.next()
+    for name in "abcd":
+        init.send_file(b"x", path=name)
     with pytest.raises(RuntimeFailed):
-        await made.sandbox.start(PLAN, 0, 1, 2)
+        await collecting
 
 
-async def test_init_that_sends_what_only_a_spawner_may_is_not_believed(made: Made) -> None:
-    await made.started()
-    made.init.send(wire.Drain(0.0))
+async def test_descriptor_that_is_no_file_is_not_read(init: Init) -> None:
+    """Reading a pipe would stop the whole daemon."""
+    collecting = asyncio.create_task(init.sandbox.collect(("*",), 100, 3))
+    await init.next()
+    read, write = os.pipe()
+    init.send(wire.FileOpened(1, "f", 5, 0o644), read)
     with pytest.raises(RuntimeFailed):
-        await made.sandbox.wait(EXECUTION)
+        await collecting
+    wire.close_all([read, write])
 
 
-async def test_destroyed_sandbox_keeps_its_last_numbers(made: Made) -> None:
-    destroying = asyncio.create_task(made.sandbox.destroy())
+@pytest.mark.parametrize("message", [wire.Kill("x"), wire.Hello("", "", (), (), 0), wire.Answer(0, 5, "no room", ())])
+async def test_init_that_fails_or_lies_fails_whoever_waits(message: wire.Message, init: Init) -> None:
+    await _started(init)
+    waiting = asyncio.create_task(init.sandbox.wait(ID))
+    init.send(message)
+    with pytest.raises(RuntimeFailed):
+        await waiting
+
+
+async def test_answers_and_ends_that_nobody_waits_for_are_ignored(init: Init) -> None:
+    init.send(wire.Answer(99, 0, "", ()))
+    init.send(wire.Started("f" * 32, 1))
+    init.send(wire.Exited("f" * 32, 2**40, 0.0, 0.0, 0, ()))
+    await _started(init)
+
+
+async def test_nothing_works_once_the_sandbox_is_gone(init: Init) -> None:
+    await _started(init)
+    waiting = asyncio.create_task(init.sandbox.wait(ID))
     await asyncio.sleep(0)
-    assert made.kills == [SANDBOX_ID]
-    made.sandbox.ended((("peak_pids", 7.0),))
-    assert (await destroying).peak_pids == 7
-    assert made.sandbox.usage().peak_pids == 7
-    assert (await made.sandbox.destroy()).peak_pids == 7
-    assert made.kills == [SANDBOX_ID]
+    init.sandbox.ended((("oom_kills", 2.0),))
+    with pytest.raises(RuntimeFailed):
+        await waiting
+    for attempt in (init.sandbox.start(PLAN, 0, 1, 2), init.sandbox.stop(ID), init.sandbox.collect(("*",), 1, 1)):
+        with pytest.raises(RuntimeFailed):
+            await attempt
+    assert (await init.sandbox.destroy()).oom_kills == 2
+    assert init.kills == 0
+
+
+async def test_every_descriptor_is_closed_with_the_sandbox(init: Init) -> None:
+    init.sandbox.ended(())
+    assert init.sock.recv(1) == b""
