@@ -1,0 +1,315 @@
+"""The main process's loop, with a daemon that behaves and with one that was taken over."""
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.spawner import template, wire
+from tests.skips import need_root
+from tests.unit.spawner import spawner_rig
+from tests.unit.spawner.spawner_rig import LAUNCH, TEMPLATE, Daemon, Rig, launch
+
+
+def test_launched_sandbox_runs_a_program_and_its_end_is_told(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    assert sandbox.run("/bin/echo", "hello").output == "hello\n"
+    ended = spawner.destroy(sandbox)
+    assert ended.wait_status == -signal.SIGKILL
+
+
+def test_nothing_is_imported_once_the_spawner_is_on_the_stage(shared_rig: Rig, spawner: Daemon) -> None:
+    """A whole life, with failures: on the stage there are no files to import from."""
+    sandbox = spawner.ready_sandbox()
+    sandbox.run("/bin/true")
+    sandbox.run("no-such-program")
+    sandbox.ask(wire.Collect(1, ("**/*.[!a]?", "["), 10, 1000, 0))
+    spawner.destroy(sandbox)
+    spawner.peer.send(replace(LAUNCH, template="no such"))
+    spawner.peer.expect(wire.Refused)
+    assert shared_rig.imported() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"template": "f" * 64}, "template_unknown"),
+        ({"memory_bytes": (256 << 20) + 1}, "above_ceiling"),
+        ({"memory_bytes": 0}, "above_ceiling"),
+        ({"memory_bytes": -1}, "above_ceiling"),
+        ({"pids": 65}, "above_ceiling"),
+        ({"cpus": 1.01}, "above_ceiling"),
+        ({"workspace_bytes": 1 << 40}, "above_ceiling"),
+        ({"tmp_inodes": 1001}, "above_ceiling"),
+        ({"io_read_bytes_per_second": -1}, "above_ceiling"),
+        ({"network": "host"}, "above_ceiling"),
+        ({"sandbox_id": "../../etc"}, "launch_failed"),
+        ({"sandbox_id": "A" * 32}, "launch_failed"),
+        ({"sandbox_id": ""}, "launch_failed"),
+    ],
+)
+def test_launch_outside_the_template_is_refused(change: dict[str, int], reason: str, spawner: Daemon) -> None:
+    spawner.peer.send(replace(LAUNCH, request_id=77, **change))  # type: ignore[arg-type]
+    refused, _ = spawner.peer.expect(wire.Refused)
+    assert (refused.request_id, refused.reason) == (77, reason)
+
+
+def test_id_of_a_living_or_coming_sandbox_is_refused(spawner: Daemon) -> None:
+    """Asked for at once, so that the second comes while the first still waits for its blank."""
+    for number in range(6):
+        spawner.peer.send(replace(LAUNCH, request_id=number))
+    refused = [spawner.peer.expect(wire.Refused)[0].request_id for _ in range(5)]
+    sandbox = spawner.launched()
+    assert refused == [1, 2, 3, 4, 5]
+    spawner.destroy(sandbox)
+    spawner.destroy(spawner.ready_sandbox())  # and now it is free again
+
+
+def test_kill_of_an_unknown_id_is_ignored(spawner: Daemon) -> None:
+    spawner.peer.send(wire.Kill("f" * 32))
+    spawner.peer.send(wire.Kill(""))
+    spawner.destroy(spawner.ready_sandbox())
+
+
+def test_many_launches_at_once_are_all_served_with_ids_of_their_own(spawner: Daemon) -> None:
+    count = 40
+    for number in range(count):
+        spawner.peer.send(launch(number))
+    sandboxes = [spawner.launched() for _ in range(count)]
+    assert len({sandbox.host_uid for sandbox in sandboxes}) == count
+    assert len({sandbox.sandbox_id for sandbox in sandboxes}) == count
+    for sandbox in sandboxes:
+        spawner.destroy(sandbox)
+
+
+def test_sandbox_that_ends_by_itself_is_told(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+    ended, _ = spawner.peer.expect(wire.SandboxEnded)
+    assert (ended.sandbox_id, ended.wait_status) == (LAUNCH.sandbox_id, -signal.SIGKILL)
+    sandbox.close()
+
+
+def test_loopback_is_up_only_where_asked_for(spawner: Daemon) -> None:
+    flags = {}
+    for network in ("none", "loopback"):
+        sandbox = spawner.ready_sandbox(replace(LAUNCH, network=network))
+        script = (
+            "import fcntl, socket, struct\n"
+            "flags = fcntl.ioctl(socket.socket(), 0x8913, b'lo' + bytes(38))\n"
+            "print(struct.unpack_from('H', flags, 16)[0] & 1)"
+        )
+        flags[network] = sandbox.run("python3", "-c", script).output
+        spawner.destroy(sandbox)
+    assert flags == {"none": "0\n", "loopback": "1\n"}
+
+
+# --- what ends the spawner, and what does not
+
+
+def _daemon(rig: Rig) -> Daemon:
+    rig.compile(TEMPLATE)
+    return rig.daemon()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"garbage",
+        b'{"type":"Shutdown"}',
+        b'{"type":"Kill"}',
+        b'{"type":"Kill","sandbox_id":1}',
+        '{"type":"Kill","sandbox_id":"x"}'.encode("utf-16"),
+        b'{"type": "@memfd", "size"',
+        b'{"type": "@memfd", "size": 60000}',
+        b'{"type":"Answer","request_id":1,"errno":0,"message":"","skipped":[]}',
+        b"[" * 40000,
+        b'{"type":"Reload","request_id":' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda packet: repr(packet[:30]),
+)
+def test_daemon_that_breaks_the_protocol_is_killed_and_its_sandboxes_handed_to_the_next(
+    packet: bytes, tmp_path: Path
+) -> None:
+    need_root()
+    with spawner_rig.start(tmp_path) as rig:
+        daemon = _daemon(rig)
+        daemon.peer.send(wire.Ready("serving"))
+        sandbox = daemon.ready_sandbox()
+        daemon.peer.sock.send(packet)
+        successor = rig.daemon()
+        assert successor.hello.living == 1
+        adopted, fds = successor.peer.expect(wire.Adopt)
+        again = successor.sandbox(adopted, fds)
+        assert (again.sandbox_id, again.host_uid) == (sandbox.sandbox_id, sandbox.host_uid)
+        assert again.run("/bin/echo", "still here").output == "still here\n"
+        sandbox.close()
+
+
+def test_daemon_that_passes_a_pipe_as_a_large_message_is_killed_not_waited_for(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    daemon.peer.send(wire.Ready("serving"))
+    read, write = os.pipe()
+    socket.send_fds(daemon.peer.sock, [b'{"type": "@memfd", "size": 60000}'], [read])
+    rig.daemon()
+    os.close(read)
+    os.close(write)
+
+
+def test_answer_to_a_dead_daemon_never_reaches_its_successor(rig: Rig) -> None:
+    """Both count their requests from 1: the successor would take a foreign sandbox for its own."""
+    daemon = _daemon(rig)
+    daemon.peer.send(wire.Ready("serving"))
+    for number in range(1, 21):
+        daemon.peer.send(launch(number))
+    daemon.child.end(1)
+    daemon.peer.close()
+    successor = rig.daemon()
+    adopted = {successor.peer.expect(wire.Adopt)[0].sandbox_id for _ in range(successor.hello.living)}
+    sandbox = successor.ready_sandbox(replace(LAUNCH, request_id=1))
+    assert sandbox.sandbox_id == LAUNCH.sandbox_id
+    assert len(adopted) == successor.hello.living < 20
+
+
+def test_daemon_that_never_reads_is_not_answered_without_bound(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    daemon.peer.sock.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < 20_000:
+            daemon.peer.send(replace(LAUNCH, request_id=sent, template="x"))
+            sent += 1
+    assert sent < 20_000
+    daemon.peer.sock.settimeout(60)
+    assert [daemon.peer.expect(wire.Refused)[0].request_id for _ in range(sent)] == list(range(sent))
+
+
+def test_configuration_error_of_the_first_daemon_ends_the_spawner(rig: Rig) -> None:
+    _daemon(rig).child.end(78)
+    assert rig.wait() == 78
+
+
+def test_daemon_that_never_gets_ready_is_started_five_times(rig: Rig) -> None:
+    rig.compile(TEMPLATE)
+    for _ in range(5):
+        rig.daemon().child.end(3)
+    assert rig.wait() == 3
+
+
+def test_daemon_that_was_ready_is_started_again_whatever_its_status(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    daemon.peer.send(wire.Ready("serving"))
+    daemon.destroy(daemon.ready_sandbox())  # after it, Ready was read
+    daemon.child.end(78)
+    assert rig.daemon().hello.living == 0
+
+
+def test_first_profiles_that_do_not_compile_end_the_spawner(rig: Rig) -> None:
+    rig.compile(TEMPLATE, status=1)
+    assert rig.wait() == 78
+    assert "do not compile" in rig.log.read_text()
+
+
+def test_profile_that_this_host_cannot_show_ends_the_spawner(rig: Rig) -> None:
+    missing = replace(TEMPLATE.view.binds[0], source="/no/such/directory", target="/x")
+    rig.compile(replace(TEMPLATE, view=replace(TEMPLATE.view, binds=(missing,))))
+    assert rig.wait() == 78
+    assert "'/no/such/directory'" in rig.log.read_text()
+
+
+# --- reload and drain
+
+
+def test_reload_is_answered_with_the_new_names_and_the_former_stay_launchable(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    daemon.peer.send(wire.Reload(9))
+    rig.compile(replace(TEMPLATE, digest="c" * 64, name="other"))
+    reloaded, _ = daemon.peer.expect(wire.Reloaded)
+    assert reloaded == wire.Reloaded(9, (("other", "c" * 64),))
+    daemon.destroy(daemon.ready_sandbox())
+    daemon.destroy(daemon.ready_sandbox(replace(LAUNCH, template="c" * 64)))
+
+
+@pytest.mark.parametrize("output", [b"", b"[]", b"\xff", b'{"templates": 3}', b"null", b"x" * 100_000])
+def test_reload_that_fails_keeps_the_profiles(output: bytes, spawner: Daemon, shared_rig: Rig) -> None:
+    spawner.peer.send(wire.Reload(9))
+    shared_rig.compile(output=output)
+    refused, _ = spawner.peer.expect(wire.Refused)
+    assert (refused.request_id, refused.reason) == (9, "reload_failed")
+    spawner.destroy(spawner.ready_sandbox())
+
+
+def test_hangup_reloads_unasked(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    rig.signal(signal.SIGHUP)
+    rig.compile(TEMPLATE)
+    assert daemon.peer.expect(wire.Reloaded)[0].request_id == 0
+
+
+def test_reload_between_two_daemons_starts_only_one(rig: Rig) -> None:
+    rig.compile(TEMPLATE)
+    first = rig.daemon()
+    rig.signal(signal.SIGHUP)
+    compiler = rig.child("sandboxd.profile.compile")
+    first.child.end(1)
+    assert first.peer.is_closed()  # from here on the next start is due in half a second
+    with open(compiler.given, "wb") as pipe:
+        pipe.write(template.dump((TEMPLATE,)).encode())
+    compiler.end()
+    second = rig.daemon()
+    second.destroy(second.ready_sandbox())
+    rig.signal(signal.SIGTERM)
+    second.peer.expect(wire.Drain)  # a third would have been waiting in front of this
+    second.child.end()
+    assert rig.wait() == 0
+
+
+def test_term_drains_and_the_end_of_the_daemon_ends_all(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    sandbox = daemon.ready_sandbox()
+    rig.signal(signal.SIGTERM)
+    assert daemon.peer.expect(wire.Drain)[0].grace_seconds == 30.0
+    daemon.child.end()
+    assert rig.wait() == 0
+    assert sandbox.init.is_closed()
+    sandbox.close()
+
+
+def test_second_term_does_not_wait(rig: Rig) -> None:
+    daemon = _daemon(rig)
+    rig.signal(signal.SIGTERM)
+    daemon.peer.expect(wire.Drain)
+    rig.signal(signal.SIGTERM)
+    assert rig.wait() == 0
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Rig]:
+    need_root()
+    with spawner_rig.start(tmp_path, "--drain-grace-seconds", "-5") as started:
+        yield started
+
+
+def test_daemon_that_does_not_drain_in_time_is_killed(impatient: Rig) -> None:
+    daemon = _daemon(impatient)
+    impatient.signal(signal.SIGTERM)
+    assert impatient.wait() == 0
+    assert "did not end in time" in impatient.log.read_text()
+    daemon.close()
+
+
+def test_spawner_holds_no_more_descriptors_after_many_lives(shared_rig: Rig, spawner: Daemon) -> None:
+    def held() -> int:
+        spawner.destroy(spawner.ready_sandbox())
+        return len(os.listdir(f"/proc/{shared_rig.process.pid}/fd"))
+
+    before = held()
+    lives = 30
+    for _ in range(lives):
+        after = held()
+    assert after < before + lives  # a blank more or less in stock is no leak
