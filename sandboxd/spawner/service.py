@@ -4,6 +4,7 @@ Holds privilege and therefore no tenant data: a launch carries ids, a template's
 in it waits for a tenant or for the daemon. Called by `__main__`.
 """
 
+import errno
 import os
 import re
 import selectors
@@ -57,7 +58,6 @@ class Service:
         self._kill_daemon_at: float | None = None
         self._stopping = False
         self._exit_code: int | None = None
-        self._own_net = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> int:
         """Until told to stop; the exit code. Nothing of ours is alive afterwards."""
@@ -333,11 +333,7 @@ class Service:
             )
         )
         if launch.network == "loopback":
-            sys.setns(blank.net, sys.CLONE_NEWNET)
-            try:
-                sys.loopback_up()
-            finally:
-                sys.setns(self._own_net, sys.CLONE_NEWNET)
+            _loopback_up(blank.net)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             assign = wire.Assign(
@@ -376,6 +372,21 @@ class Service:
             remove(living.blank.cgroup)
         self._stock.close()
         self._site.tree.close()
+
+
+def _loopback_up(net: int) -> None:
+    """In a child: an ordinary user may enter the namespaces that are his, and then never go back to the host's."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sys.setns(net, sys.CLONE_NEWNET)
+            sys.loopback_up()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise OSError(errno.EPERM, "the sandbox's loopback interface cannot be brought up")
 
 
 def _one_line(status: str) -> str:
