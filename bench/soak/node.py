@@ -16,7 +16,7 @@ from bench.soak import load
 from sandboxd.audit.journal import verify
 from sandboxd.client import SandboxdError
 from tests import leftovers, proc, restart
-from tests.daemon import Mode, RunningDaemon, start_daemon
+from tests.daemon import Mode, RunningDaemon, start_daemon, wait_until_it_answers
 
 __all__ = ["Mode", "Outcome", "soak"]
 
@@ -180,7 +180,7 @@ def _killed_daemons(node: RunningDaemon, started: leftovers.Leftovers) -> list[s
         thread.join(1.0)
         restart.kill(proc.daemon_pid(node.process.pid))
         thread.join()
-        restart.wait_until_it_answers(node)
+        wait_until_it_answers(node)
         with node.client() as client:
             for execution in client.executions(living_only=True):
                 _kill(client.kill, execution.execution_id)

@@ -15,6 +15,7 @@ NAMES = (
     "config",
     "decision",
     "policy",
+    "init",
     "journal",
     "template",
     "counters",

@@ -44,6 +44,9 @@ RULES: dict[str, LimitRule] = {
 }
 
 
+_MOST = 1 << 63  # the kernel counts no further
+
+
 class BadLimit(ValueError):
     """A name or value that no profile could have; the message says what would do."""
 
@@ -53,7 +56,7 @@ def checked(name: str, value: float) -> float:
     rule = RULES.get(name)
     if rule is None:
         raise BadLimit(f"{name!r} is not a limit; known are {', '.join(RULES)}")
-    if not math.isfinite(value):
+    if not -_MOST < value < _MOST:  # nor is what is not finite
         raise BadLimit(f"{name}: {value!r} is not a number of anything")
     if rule.integral and value != int(value):
         raise BadLimit(f"{name}: {value!r} is not a whole number")

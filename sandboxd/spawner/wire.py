@@ -261,6 +261,7 @@ Message = (
     | Started | ExecFailed | Exited | FileOpened | Answer
 )  # fmt: skip
 
+_INT_END = 1 << 63  # nothing that is counted here has more bits, and no system call or response takes more
 _MAX_FLOAT = 1e300  # beyond it JSON has infinities, and an int may be too large for a float
 
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Message)}
@@ -314,6 +315,8 @@ def _checked(where: str, hint: Any, value: object) -> object:
         return float(value)
     if type(value) is not hint:
         raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    if type(value) is int and not -_INT_END <= value < _INT_END:
+        raise ProtocolError(f"{where}: out of range")
     return value
 
 

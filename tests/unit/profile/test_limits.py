@@ -14,7 +14,17 @@ def test_the_table_names_every_limit_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("memry", 1), ("pids", 1.5), ("pids", 0), ("wall_seconds", math.nan), ("wall_seconds", math.inf), ("pids", -3)],
+    [
+        *(
+            ("memry", 1),
+            ("pids", 1.5),
+            ("pids", 0),
+            ("wall_seconds", math.nan),
+            ("wall_seconds", math.inf),
+            ("pids", -3),
+        ),
+        *(("memory_bytes", 1 << 63), ("wall_seconds", 1e300), ("pids", 10**400)),
+    ],
 )
 def test_values_no_limit_can_have_are_refused(name: str, value: float) -> None:
     with pytest.raises(limits.BadLimit):

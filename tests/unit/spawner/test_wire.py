@@ -67,6 +67,8 @@ def test_every_message_arrives_as_it_was_sent(kind: type[wire.Message], pair: Pa
         b'{"type":"Reload","request_id":true}',
         b'{"type":"Reload","request_id":1.0}',
         b'{"type":"Reload","request_id":"1"}',
+        b'{"type":"Reload","request_id":9223372036854775808}',
+        b'{"type":"Started","execution_id":"e","pid":-9223372036854775809}',
         b'{"type":"Drain","grace_seconds":NaN}',
         b'{"type":"Drain","grace_seconds":Infinity}',
         b'{"type":"Drain","grace_seconds":1e999}',

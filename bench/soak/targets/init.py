@@ -1,0 +1,116 @@
+"""An init in hostile hands: packets on its socket, one a line, while the daemon starts, waits, collects and stops.
+
+A line that begins with `+` comes with a small file, one with `-` with a descriptor that is none. The daemon's side must
+end in an answer or in `RuntimeFailed`, never in another error, and hand on nothing that a response cannot hold.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+
+from bench.soak.target import Broken, Target
+from sandboxd.config import shipped
+from sandboxd.errors import InvalidRequest, RuntimeFailed
+from sandboxd.model import Collected, ExecPlan, ExitStatus, InputFile, SandboxUsage
+from sandboxd.profile.load import load_profiles
+from sandboxd.runtime.process_sandbox import ProcessSandbox
+from sandboxd.spawner import wire
+
+MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24
+MOST = 1 << 63
+
+
+def target() -> Target:
+    logging.getLogger("sandboxd").setLevel(logging.CRITICAL)
+    limits = load_profiles([shipped("profiles")], filters_proved=True).get("strict").limits
+    plan = ExecPlan("e", ("/bin/true",), (), "/", limits, b"", (InputFile("f", b"x", 0o644),), ("*",))
+    loop = asyncio.new_event_loop()
+    raised: list[str] = []
+    loop.set_exception_handler(lambda _, context: raised.append(repr(context.get("exception") or context["message"])))
+
+    def run(data: bytes) -> None:
+        raised.clear()
+        loop.run_until_complete(_talk(data, plan))
+        if raised:
+            raise Broken(f"the event loop was told {raised[0]}")
+
+    modules = ("sandboxd.runtime.process_sandbox", "sandboxd.runtime.link")
+    words = (b"\n", b"\n+", b"\n-", b'"e"', b'"\\ud800"', b'"../x"', b"9" * 30, b"-1", b'"errno":5', b'"request_id":2')
+    return Target("init", modules, run, (), _seeds(), words)
+
+
+async def _talk(data: bytes, plan: ExecPlan) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setblocking(False)
+    sandbox = ProcessSandbox("s", 1, {"init": ours.detach()}, frozenset(), lambda: None)
+    work = asyncio.ensure_future(_work(sandbox, plan))
+    with theirs:
+        for line in data.split(b"\n")[:MAX_LINES]:
+            await asyncio.sleep(0)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                _send(theirs, line)
+            await asyncio.sleep(0)
+    with contextlib.suppress(InvalidRequest, RuntimeFailed):
+        await work
+    sandbox.ended(())
+    _hold_usage(await sandbox.destroy())
+
+
+async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> None:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        await sandbox.start(plan, null, null, null)
+    finally:
+        os.close(null)
+    await sandbox.signal("e", 15)
+    _hold_status(await sandbox.wait("e"))
+    _hold_usage(sandbox.usage())
+    _hold_files(await sandbox.collect(plan.collect, MAX_BYTES, MAX_FILES))
+    await sandbox.stop("e")
+
+
+def _send(theirs: socket.socket, line: bytes) -> None:
+    match line[:1]:
+        case b"+":
+            fd = os.memfd_create("fuzz", os.MFD_CLOEXEC)
+            os.write(fd, b"content")
+        case b"-":
+            fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        case _:
+            theirs.send(line or b"0")
+            return
+    try:
+        socket.send_fds(theirs, [line[1:] or b"0"], [fd])
+    finally:
+        os.close(fd)
+
+
+def _hold_status(status: ExitStatus) -> None:
+    if not 0 <= (status.exit_code or 0) <= 255 or not 0 <= (status.signal or 0) < 128:
+        raise Broken(f"{status!r}")
+
+
+def _hold_usage(usage: SandboxUsage) -> None:
+    if usage.peak_memory_bytes >= MOST:
+        raise Broken(f"{usage!r} is more than a response can hold")
+
+
+def _hold_files(collected: Collected) -> None:
+    if len(collected.files) > MAX_FILES or sum(len(file.content) for file in collected.files) > MAX_BYTES:
+        raise Broken("more files than were asked for")
+    if any(part in ("", ".", "..") for file in collected.files for part in file.path.split("/")):
+        raise Broken("a path that leads out")
+
+
+def _seeds() -> tuple[bytes, ...]:
+    put = wire.encode(wire.Answer(1, 0, "", ()))
+    started = wire.encode(wire.Started("e", 7))
+    exited = wire.encode(wire.Exited("e", 256, 0.1, 0.2, 4096, ("file_size",)))
+    opened = b"+" + wire.encode(wire.FileOpened(2, "a/b", 7, 0o644))
+    collected = wire.encode(wire.Answer(2, 0, "", (("c", "too deep"),)))
+    stopped = wire.encode(wire.Answer(3, 0, "", ()))
+    whole = b"\n".join((wire.encode(wire.Answer(0, 0, "", ())), put, started, exited, opened, collected, stopped))
+    failed = b"\n".join((put, wire.encode(wire.ExecFailed("e", "seccomp", 22, "x"))))
+    return (whole, failed, b"-" + opened[1:], b"")
