@@ -157,3 +157,14 @@ def test_n13_the_daemons_own_socket_is_not_visible(confined: Confined) -> None:
     path = Path(confined.daemon.address.removeprefix("unix:"))
     assert path.is_socket(), "the control: the host sees it"
     confined.demand("sockets", Attempt("N13", "connect_path", ("ENOENT", "EACCES"), (str(path),)))
+
+
+def test_loopback_of_a_sandbox_leaves_the_spawner_in_its_own_network(confined: Confined) -> None:
+    """Who enters a sandbox's namespace may be unable to come back, and would start the next daemon in there."""
+    namespace = Path(f"/proc/{confined.daemon.process.pid}/ns/net")
+    before = namespace.readlink()
+    listens = "import socket; socket.create_server(('127.0.0.1', 0))"
+    for _ in range(2):
+        seen = confined.run(["/usr/bin/python3", "-c", listens], profile="build")
+        assert seen.exit_code == 0, seen.stderr
+    assert namespace.readlink() == before
