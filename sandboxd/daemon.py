@@ -55,6 +55,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sinks: list[Sink] = []
+        self._status = "starting"
         limits = settings.limits
         self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
         self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
@@ -81,7 +82,8 @@ class Daemon:
         code, reason = EX_SOFTWARE, "start_failed"
         try:
             server = await self._open_socket()
-            self._runtime.ready(f"serving {server.path}")
+            self._status = f"serving {server.path}"
+            self._runtime.ready(self._status)
             log.info("serving", extra={"socket": str(server.path), "profiles": self._profiles.names()})
             code, reason, grace_seconds = await self._stop
             await self._drain(server, grace_seconds)
@@ -199,10 +201,12 @@ class Daemon:
             except (SandboxdError, OSError) as error:
                 log.error("reload failed, everything stays as it was", extra={"error": str(error)})
                 await self._record_reload(self._profiles, str(error), ok=False)
+                self._runtime.ready(f"{self._status}; the last reload failed, everything is as it was")
                 return
             self._profiles, former = profiles, self._gate.replace(engine)
             log.info("reloaded", extra={"profiles": profiles.names(), "policy_revision": engine.revision})
             await self._record_reload(profiles, "", ok=True)
+            self._runtime.ready(self._status)
             await former.close()
 
     async def _record_reload(self, profiles: ProfileSet, message: str, *, ok: bool) -> None:

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from sandboxd.config import Config
 
+EX_CONFIG = 78  # of sysexits.h; tells a service manager that starting again mends nothing
+
 app = typer.Typer(
     name="sandboxd",
     help="Node daemon that runs the code of AI agents: decided by policy, confined by profile, recorded by audit.",
@@ -28,10 +30,13 @@ ConfigFile = Annotated[
 
 @app.command()
 def serve(config: ConfigFile = None) -> None:
-    """Start the daemon in the foreground. SIGTERM drains it, SIGHUP reloads profiles and policies."""
+    """Start the daemon in the foreground. SIGTERM drains it, SIGHUP reloads profiles and policies.
+
+    Exit code 78: the configuration, a profile or a policy is wrong, and starting again would not mend that.
+    """
     from sandboxd.cli.serve import become_spawner
 
-    become_spawner(_loaded(config), config)
+    become_spawner(_loaded(config, EX_CONFIG), config)
 
 
 @app.command()
@@ -55,8 +60,8 @@ def validate(file: Annotated[Path | None, typer.Argument(metavar="FILE")] = None
     typer.echo(f"valid: {file or 'defaults'}: listens at unix:{loaded.socket_path}, keeps state in {loaded.state_dir}")
 
 
-def _loaded(path: Path | None) -> "Config":
-    """The configuration; if it is wrong, each mistake on a line of its own, and exit code 1."""
+def _loaded(path: Path | None, failed: int = 1) -> "Config":
+    """The configuration; if it is wrong, each mistake on a line of its own, and that exit code."""
     from sandboxd.config import load
     from sandboxd.errors import ConfigInvalid
 
@@ -65,4 +70,4 @@ def _loaded(path: Path | None) -> "Config":
     except ConfigInvalid as error:
         for line in error.message.splitlines():
             typer.echo(f"sandboxd: {line}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(failed) from error

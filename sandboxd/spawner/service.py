@@ -26,12 +26,12 @@ from sandboxd.spawner.site import Site
 from sandboxd.spawner.stock import Stock
 from sandboxd.spawner.template import Template
 
-_QUIET_SECONDS = 0.004  # no message for this long: refill the stock
 _RESTART_SECONDS = 0.5
 _MAX_STARTS_WITHOUT_READY = 5
 _MAX_OUTGOING = 256
 _SANDBOX_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_STATUS = 200
+_EX_CONFIG = 78  # of sysexits.h: trying again would not mend it
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
 
@@ -84,7 +84,7 @@ class Service:
 
     def _timeout(self) -> float | None:
         if self._stock.wants_refill:
-            return _QUIET_SECONDS
+            return self._stock.patience_seconds
         times = (self._restart_at, self._kill_daemon_at, self._compiler.deadline)
         deadlines = [at for at in times if at is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -106,7 +106,8 @@ class Service:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._drain()
             elif number == signal.SIGHUP and not self._stopping:
-                self._site.notify("RELOADING=1")
+                # READY=1 follows when the daemon has taken over what is new, or has not.
+                self._site.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 self._compiler.begin(lambda templates: self._on_compiled(0, templates), self._on_reload_failed)
 
     def _drain(self) -> None:
@@ -123,7 +124,7 @@ class Service:
 
     def _on_first_compile_failed(self, message: str) -> None:
         self._log(message)
-        self._exit_code = 1
+        self._exit_code = _EX_CONFIG
 
     def _on_reload_failed(self, message: str) -> None:
         self._log(f"profiles stay as they were: {message}")
@@ -196,8 +197,8 @@ class Service:
         self._kill_daemon_at = None
         if self._stopping:
             self._exit_code = 0
-        elif self._starts_without_ready >= _MAX_STARTS_WITHOUT_READY or (status == 78 and self._starts_without_ready):
-            self._exit_code = status or 1  # 78 (EX_CONFIG): trying again would not mend it
+        elif self._starts_without_ready >= (1 if status == _EX_CONFIG else _MAX_STARTS_WITHOUT_READY):
+            self._exit_code = status or 1
         else:
             self._log(f"the daemon ended with status {status}; starting it again")
             self._restart_at = time.monotonic() + _RESTART_SECONDS * (self._starts_without_ready > 0)

@@ -3,6 +3,7 @@
 Every refusal to start is here, with what mends it. Called by `__main__`.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -40,9 +41,10 @@ class Site:
     notifier: socket.socket | None
 
     def notify(self, text: str) -> None:
-        """Tell the service manager, see sd_notify(3)."""
+        """Tell the service manager, see sd_notify(3). One that has gone away is no reason to end."""
         if self.notifier is not None:
-            self.notifier.send(text.encode())
+            with contextlib.suppress(OSError):
+                self.notifier.send(text.encode(), socket.MSG_DONTWAIT)
 
 
 def settle(options: Options) -> Site:

@@ -26,7 +26,7 @@ def test_each_mistake_of_a_configuration_has_its_line(tmp_path: Path) -> None:
 
 def test_serve_refuses_a_wrong_configuration_before_anything_starts(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "--config", str(tmp_path / "none")])
-    assert done.exit_code == 1
+    assert done.exit_code == 78
     assert "cannot read" in done.output
 
 
