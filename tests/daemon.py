@@ -102,12 +102,7 @@ def _start_in(directory: Path, mode: Mode, settings: str, within: Sequence[str])
                 *(sys.executable, "-m", "sandboxd", "serve", "--config", str(config)),
             ],
             cwd=CHECKOUT,
-            env={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "HOME": str(home),
-                "XDG_RUNTIME_DIR": str(home / "run"),
-                "LANG": "C.UTF-8",
-            },
+            env=environment(home),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
@@ -115,10 +110,10 @@ def _start_in(directory: Path, mode: Mode, settings: str, within: Sequence[str])
         try:
             with _way_in(mode, socket) as address:
                 daemon = RunningDaemon(mode, f"unix:{address}", socket, config, state, log, process)
-                _wait_until_it_answers(daemon)
+                wait_until_it_answers(daemon)
                 yield daemon
         finally:
-            _stop(process, log)
+            stop(process, log)
 
 
 @contextlib.contextmanager
@@ -134,11 +129,20 @@ def _way_in(mode: Mode, socket: Path) -> Iterator[Path]:
         yield outer
 
 
+def environment(home: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home / "run"),
+        "LANG": "C.UTF-8",
+    }
+
+
 def configuration(socket: Path, state_dir: Path) -> str:
     return f"listen:\n  - unix: {socket}\nstate_dir: {state_dir}\n"
 
 
-def _wait_until_it_answers(daemon: RunningDaemon) -> None:
+def wait_until_it_answers(daemon: RunningDaemon) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if (status := daemon.process.poll()) is not None:
@@ -153,7 +157,7 @@ def _wait_until_it_answers(daemon: RunningDaemon) -> None:
     raise AssertionError(f"sandboxd serve does not answer after {START_SECONDS} s:\n{_tail(daemon.log)}")
 
 
-def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+def stop(process: subprocess.Popen[bytes], log: Path) -> None:
     process.terminate()
     try:
         process.wait(STOP_SECONDS)

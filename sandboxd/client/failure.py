@@ -96,8 +96,8 @@ def _error_info(error: grpc.aio.AioRpcError | grpc.Call) -> tuple[str, Mapping[s
 def _decode(details: bytes) -> tuple[str, Mapping[str, str]]:
     # imported here since only a failure needs them, and start-up time of the command line matters
     from google.protobuf.message import DecodeError
-    from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
-    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+    from google.rpc.error_details_pb2 import ErrorInfo
+    from google.rpc.status_pb2 import Status
 
     status, info = Status(), ErrorInfo()
     try:

@@ -6,7 +6,7 @@ Must never show what is only for the node's log: the text of an unexpected excep
 
 import grpc
 from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from sandboxd.errors import AuditUnavailable, RuntimeFailed, SandboxdError
 from sandboxd.rpc.convert import text

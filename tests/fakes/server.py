@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 from google.protobuf import any_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sandboxd import __version__
@@ -263,5 +263,6 @@ def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     try:
         yield address
     finally:
+        stopping = server.stop(grace=None)  # first: a script that ended by itself would end its stream in order
         daemon.cancelled.set()
-        server.stop(grace=None).wait()
+        stopping.wait()

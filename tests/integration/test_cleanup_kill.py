@@ -14,7 +14,7 @@ import pytest
 
 from sandboxd.client import Chunk, Client, EndReason, Result, SandboxdError
 from tests import leftovers, proc, restart
-from tests.daemon import Mode, RunningDaemon, start_daemon
+from tests.daemon import Mode, RunningDaemon, start_daemon, wait_until_it_answers
 from tests.skips import need_root
 
 
@@ -119,7 +119,7 @@ def test_killed_anywhere_leaves_nothing(victim: Victim, step: Step, node: Runnin
         assert not gone.cgroups
         assert not gone.mounts - everything.mounts
         return
-    restart.wait_until_it_answers(node)
+    wait_until_it_answers(node)
     assert node.process.poll() is None
     _nothing_is_left(node, before)
     with node.client() as client:
@@ -171,7 +171,7 @@ def test_r23_daemon_killed_with_20_living_sandboxes(node: RunningDaemon) -> None
         old = proc.daemon_pid(node.process.pid)
         restart.kill(old)
         proc.until(lambda: old not in proc.processes(), "the daemon is dead")
-        restart.wait_until_it_answers(node)
+        wait_until_it_answers(node)
     with node.client() as client:
         for execution in client.executions(living_only=True):
             client.kill(execution.execution_id)
@@ -183,7 +183,7 @@ def test_journal_goes_on_after_a_kill(node: RunningDaemon) -> None:
     """The execution that nobody could see to its end is on record as requested, and the chain goes on behind it."""
     with node.client() as client:
         _run(client, PROGRAM, [], lambda: _strike(node, Victim.DAEMON))
-    restart.wait_until_it_answers(node)
+    wait_until_it_answers(node)
     with node.client() as client:
         last = client.run(["/bin/true"]).execution_id
     records = [json.dumps(record) for record in node.journal()]

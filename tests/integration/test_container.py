@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from sandboxd.client import EndReason, Result, State
 from tests import container, proc, restart
-from tests.daemon import CHECKOUT, Mode, RunningDaemon, configuration, start_daemon
+from tests.daemon import CHECKOUT, Mode, RunningDaemon, configuration, start_daemon, wait_until_it_answers
 from tests.skips import need_root
 
 MANIFEST = CHECKOUT / "deploy/kubernetes/base/daemonset.yaml"
@@ -103,7 +103,7 @@ def test_orphans_of_a_killed_daemon_do_not_stay_as_zombies_of_pid_1(pod: Running
     assert workers
     restart.kill(former)
     proc.until(lambda: former not in proc.processes(), "the daemon is dead")
-    restart.wait_until_it_answers(pod)
+    wait_until_it_answers(pod)
     proc.until(lambda: not any(Path("/proc", str(pid)).exists() for pid in workers), "its children are reaped")
 
 

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from sandboxd import errors
 from sandboxd.rpc import status
