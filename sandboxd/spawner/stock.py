@@ -19,6 +19,10 @@ from sandboxd.spawner.plans import Prepared, Shape
 
 Taker = Callable[[Blank | BirthFailed], None]
 _REMEMBERED_SHAPES = 4
+# No message for this long: one more may be made. A birth takes a CPU for longer than a short program runs, so while
+# there is enough in stock it keeps out of the way of the request that has just come.
+_SHORT_SECONDS = 0.004
+_ENOUGH_SECONDS = 0.02
 
 
 class Stock:
@@ -68,6 +72,12 @@ class Stock:
     def wants_refill(self) -> bool:
         return not self._failing and self._next_shape() is not None
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long it must have been quiet before `refill` is due."""
+        enough = bool(self._wanted) and 2 * _count(self._idle, self._wanted[0]) >= self._target
+        return _ENOUGH_SECONDS if enough else _SHORT_SECONDS
+
     def refill(self) -> None:
         """Begin one more. Called when idle: a birth competes with requests for the CPU."""
         shape = self._next_shape()
@@ -100,7 +110,7 @@ class Stock:
 
     def _begin(self, shape: Shape) -> None:
         try:
-            ids = self._take_ids()
+            ids = self._take_ids(shape)
         except IdsUnavailable as error:
             self._fail(shape, BirthFailed(str(error)))
             return
@@ -117,12 +127,12 @@ class Stock:
         self._births[blank.pid] = blank
         self._selector.register(blank.sock, selectors.EVENT_READ, lambda: self._advance(blank))
 
-    def _take_ids(self) -> IdBlock:
-        """If none are left, those of a blank that nobody asked for."""
+    def _take_ids(self, shape: Shape) -> IdBlock:
+        """If none are left and somebody waits, those of a blank that nobody asked for."""
         try:
             return self._ids.take()
         except IdsUnavailable:
-            if not self._idle:
+            if not self._idle or all(waiting != shape for waiting, _ in self._waiting):
                 raise
             self.discard(self._idle.pop(0))
             return self._ids.take()
