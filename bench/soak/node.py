@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench.soak import load
@@ -107,15 +109,12 @@ def _load(node: RunningDaemon, seconds: float) -> Counter[tuple[str, str]]:
                 with lock:
                     ends[act.name, end] += 1
 
-    threads = [threading.Thread(target=caller, args=(random.getrandbits(64),)) for _ in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        threads[0].join(RELOAD_SECONDS)
-        if time.monotonic() < deadline:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        callers = [pool.submit(caller, random.getrandbits(64)) for _ in range(CALLERS)]
+        while futures.wait(callers, RELOAD_SECONDS, futures.FIRST_EXCEPTION).not_done:
             node.reload()
-    for thread in threads:
-        thread.join()
+        for ended in callers:
+            ended.result()  # raises what the caller did
     return ends
 
 
@@ -175,11 +174,11 @@ def _killed_daemons(node: RunningDaemon, started: leftovers.Leftovers) -> list[s
     """SIGKILL to the daemon in the middle of a load, several times over."""
     left = []
     for _ in range(DAEMON_KILLS):
-        thread = threading.Thread(target=_load, args=(node, 2.0))
-        thread.start()
-        thread.join(1.0)
-        restart.kill(proc.daemon_pid(node.process.pid))
-        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            load_ended = pool.submit(_load, node, 2.0)
+            futures.wait([load_ended], 1.0)
+            restart.kill(proc.daemon_pid(node.process.pid))
+        load_ended.result()
         wait_until_it_answers(node)
         with node.client() as client:
             for execution in client.executions(living_only=True):
