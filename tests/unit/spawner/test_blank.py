@@ -1,0 +1,100 @@
+"""A blank as it is born: whom its parent lets it be, and that a birth which goes wrong is told with its step."""
+
+import os
+import socket
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.spawner import blank
+from sandboxd.spawner.blank import BirthFailed, Blank
+from sandboxd.spawner.cgroup_base import NoCgroup
+from sandboxd.spawner.ids import IdBlock
+from sandboxd.spawner.plans import Shape
+from tests.skips import need_root
+from tests.unit.spawner.conftest import Children
+from tests.unit.spawner.spawner_rig import Daemon
+
+SHAPE = Shape("/views/none", "sandbox", "full", False, (), True)
+UID = 64_410
+
+
+def _blank(pid: int, uid: int) -> Blank:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    return Blank(pid, -1, ours, IdBlock(1, uid, uid, single=False), NoCgroup(), SHAPE)
+
+
+def _become(uid: int, gid: int) -> None:
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (UID, 0), (0, UID), (UID + 1, UID), (UID, UID + 1)])
+def test_process_with_another_host_id_is_refused(uid: int, gid: int, children: Children) -> None:
+    need_root()
+    read, write = os.pipe()
+
+    def change() -> None:
+        _become(uid, gid)
+        os.write(write, b"x")
+
+    pid = children.start(change)
+    os.read(read, 1)
+    born = _blank(pid, UID)
+    with pytest.raises(BirthFailed, match="on the host is"):
+        blank.verify(born)
+    born.sock.close()
+    os.close(read)
+    os.close(write)
+
+
+def test_process_with_writable_kernel_switches_is_refused(children: Children) -> None:
+    """Here: one that sees the test's own /proc, whose /proc/sys is no mount of its own."""
+    need_root()
+    read, write = os.pipe()
+
+    def change() -> None:
+        _become(UID, UID)
+        os.write(write, b"x")
+
+    pid = children.start(change)
+    os.read(read, 1)
+    born = _blank(pid, UID)
+    with pytest.raises(BirthFailed, match="/proc/sys is writable"):
+        blank.verify(born)
+    born.sock.close()
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [(b"", "the child died"), (b"fview: no \xff", "view: no \ufffd"), (b"?", "the child died")],
+)
+def test_birth_that_fails_tells_its_step(message: bytes, complaint: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        born = replace(_blank(os.getpid(), UID), sock=ours)
+        if message:
+            theirs.send(message)
+        else:
+            theirs.close()
+        with pytest.raises(BirthFailed, match=complaint):
+            born.advance()
+        assert not born.ready
+
+
+def test_real_one_is_as_verified(spawner: Daemon) -> None:
+    """Read from outside, of init itself: host id, no way to gain a capability, out of reach of its own payload."""
+    sandbox = spawner.ready_sandbox()
+    with open(f"/proc/self/fdinfo/{sandbox.pidfd}", encoding="ascii") as file:
+        pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        status = dict(line.split(":", 1) for line in file)
+    assert status["Uid"].split() == [str(sandbox.host_uid - 1)] * 4
+    assert status["CapBnd"].strip() == "0" * 16
+    assert os.stat(f"/proc/{pid}/mem").st_uid == 0  # not dumpable
+    assert sandbox.run("/bin/sh", "-c", "cat /proc/1/environ /proc/1/mem; ls /proc/1/fd").status != 0
+    assert sandbox.run("/bin/sh", "-c", "kill -9 1").status != 0
+    spawner.destroy(sandbox)
