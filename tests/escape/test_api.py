@@ -68,7 +68,7 @@ def test_a01_malformed_message_is_refused(
     _alive(daemon, client)
 
 
-@pytest.mark.parametrize("mebibytes", [4, 64, 256])
+@pytest.mark.parametrize("mebibytes", [4, 64])
 def test_a01_oversized_message_is_refused_with_the_daemon_flat(
     mebibytes: int, daemon: RunningDaemon, client: Client
 ) -> None:
@@ -266,9 +266,8 @@ READ = "import os, sys; p = sys.argv[1]; print(os.listdir(p) if os.path.isdir(p)
 
 def test_a13_stranger_cannot_connect(daemon: RunningDaemon) -> None:
     need_root()
-    path = daemon.address.removeprefix("unix:")
-    assert b"PermissionError" in _as_stranger(CONNECT, path).stderr
-    assert Path(path).stat().st_mode & 0o077 == 0
+    assert b"PermissionError" in _as_stranger(CONNECT, str(daemon.socket)).stderr
+    assert daemon.socket.stat().st_mode & 0o077 == 0
 
 
 def test_a13_stranger_who_reaches_the_socket_is_refused_by_its_uid(client: Client, daemon: RunningDaemon) -> None:

@@ -7,6 +7,7 @@ import threading
 
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    threading.stack_size(256 << 10)  # where no cgroup counts memory, the limit is one of address space
     sys.stdout.write("up\n")
     sys.stdout.flush()
     signal.sigwait({signal.SIGUSR1})

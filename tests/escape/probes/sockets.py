@@ -120,17 +120,19 @@ def connect_path() -> None:
 def find_socket() -> str:
     """Walk everything that can be seen for a socket or FIFO, through which another sandbox could pass a descriptor."""
     found = []
-    for directory, names, files in os.walk("/"):
-        if directory == "/":
-            names[:] = [name for name in names if name not in ("proc", "sys")]
-        for name in files:
-            path = f"{directory}/{name}"
-            try:
-                mode = os.lstat(path).st_mode
-            except OSError:
-                continue
-            if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-                found.append(path)
+    waiting = [sys.argv[2]]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and entry.path not in ("/proc", "/sys"):
+                waiting.append(entry.path)
+            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
+                    found.append(entry.path)
     if not found:
         raise Refused("no socket or FIFO is visible")
     return " ".join(found[:5])
