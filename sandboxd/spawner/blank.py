@@ -21,7 +21,6 @@ from sandboxd.spawner.wire import close_all
 
 _FIRST = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWNET
 _SECOND = sys.CLONE_NEWUSER | sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
-_LAST_CAPABILITY = 40
 _OOM_SCORE_ADJ = 500  # the kernel shall rather take a payload than the node's own services
 _SOCKET_FD = 3
 
@@ -138,8 +137,7 @@ def _child(
         step = "keyring"
         _leave_the_keyring()
         step = "bounding set"  # init keeps what it has; nothing it starts can gain any
-        for capability in range(_LAST_CAPABILITY + 1):
-            sys.prctl(sys.PR_CAPBSET_DROP, capability)
+        sys.drop_bounding_set()
         step = "setrlimit"
         payload.limit_for_good()
         step = "view"

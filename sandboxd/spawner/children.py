@@ -69,6 +69,7 @@ def _become(
             signal.signal(number, signal.SIG_DFL)
         os.setsid()  # the terminal's Ctrl-C is for the spawner, which then drains
         sys.setns(stage.host_mnt, sys.CLONE_NEWNS)
+        sys.drop_bounding_set()  # what is needed below stays until the ids change
         if identity.uid is not None and identity.gid is not None:
             sys.unshare(sys.CLONE_NEWNS)
             sys.mount("none", "/", "", sys.MS_REC | sys.MS_SLAVE)

@@ -23,6 +23,7 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _SOCKET_FD = 3
 _LAST_FD = 0x7FFFFFFF
+_ADDRESS_SPACE_FACTOR = 8
 _ALWAYS = (
     (resource.RLIMIT_CORE, 1),  # at 1 the kernel skips a core_pattern pipe handler, at 0 it does not
     (resource.RLIMIT_MEMLOCK, 65536),
@@ -136,7 +137,10 @@ def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:
         (resource.RLIMIT_CPU, cpu, cpu + 1),
     ]
     if plan.memory_bytes:
-        limits.append((resource.RLIMIT_AS, plan.memory_bytes, plan.memory_bytes))
+        # What is written counts; address space is reserved far beyond it by threads and by JIT compilers.
+        address_space = _ADDRESS_SPACE_FACTOR * plan.memory_bytes
+        limits.append((resource.RLIMIT_DATA, plan.memory_bytes, plan.memory_bytes))
+        limits.append((resource.RLIMIT_AS, address_space, address_space))
     if plan.pids:
         limits.append((resource.RLIMIT_NPROC, plan.pids, plan.pids))
     return limits

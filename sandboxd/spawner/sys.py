@@ -64,6 +64,7 @@ KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 SIOCGIFFLAGS: Final = 0x8913
 SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
+_LAST_CAPABILITY: Final = 40  # CAP_CHECKPOINT_RESTORE, Linux 5.9
 
 # Above 424 the numbers are the same on every architecture.
 _X86_64: Final = {"pivot_root": 155, "capset": 126, "capget": 125, "seccomp": 317, "keyctl": 250}
@@ -216,6 +217,12 @@ def drop_capabilities() -> None:
     """Empty the effective, permitted and inheritable sets of this thread."""
     header = struct.pack("=Ii", 0x20080522, 0)
     _syscall("capset", header, bytes(24))
+
+
+def drop_bounding_set() -> None:
+    """Nothing that this thread starts can gain a capability; what it has itself stays."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        prctl(PR_CAPBSET_DROP, capability)
 
 
 def effective_capabilities() -> int:

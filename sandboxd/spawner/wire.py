@@ -162,7 +162,7 @@ class Execute:
     open_files: int
     file_size_bytes: int
     cpu_seconds: float
-    memory_bytes: int  # 0: the cgroup does it; else RLIMIT_AS
+    memory_bytes: int  # 0: the cgroup does it; else RLIMIT_DATA and RLIMIT_AS
     pids: int  # 0: the cgroup does it; else RLIMIT_NPROC
 
 

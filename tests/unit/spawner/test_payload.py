@@ -59,8 +59,9 @@ for name in ("NOFILE", "FSIZE", "CPU", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "R
 
 def test_rlimits_stand_in_where_there_is_no_cgroup(sandbox: Sandbox) -> None:
     plan = replace(EXECUTE, memory_bytes=512 << 20, pids=40)
-    script = "import resource as r; print(r.getrlimit(r.RLIMIT_AS), r.getrlimit(r.RLIMIT_NPROC))"
-    assert sandbox.run("python3", "-c", script, plan=plan).output == "(536870912, 536870912) (40, 40)\n"
+    script = "import resource as r; print(*(r.getrlimit(k) for k in (r.RLIMIT_DATA, r.RLIMIT_AS, r.RLIMIT_NPROC)))"
+    expected = f"{(512 << 20, 512 << 20)} {(4 << 30, 4 << 30)} (40, 40)\n"
+    assert sandbox.run("python3", "-c", script, plan=plan).output == expected
 
 
 def test_new_file_is_not_writable_for_others(sandbox: Sandbox) -> None:

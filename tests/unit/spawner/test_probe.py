@@ -90,7 +90,7 @@ def test_ordinary_user_without_subordinate_ids_has_rlimits_and_says_so() -> None
     assert answer.states[Guarantee.ID_PER_SANDBOX] == State.ABSENT
     assert "add a range" in answer.reasons[Guarantee.ID_PER_SANDBOX]
     assert answer.states[Guarantee.LIMIT_MEMORY] == State.DEGRADED
-    assert "RLIMIT_AS" in answer.reasons[Guarantee.LIMIT_MEMORY]
+    assert "RLIMIT_DATA" in answer.reasons[Guarantee.LIMIT_MEMORY]
     assert answer.states[Guarantee.LIMIT_PIDS] == State.DEGRADED
     assert answer.states[Guarantee.LIMIT_CPUS] == State.ABSENT
     assert not any("/sys/fs/cgroup" in reason for reason in answer.reasons.values())
