@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import Callable
 from json.encoder import encode_basestring
+from pathlib import Path
 from typing import Any
 
 from regopy import Bundle, Interpreter, RegoError, rego_shared
@@ -64,8 +65,8 @@ def _confine(parent: int) -> None:
 
 def _address_space_bytes() -> int:
     """What is mapped by now: the library's allocator alone reserves 256 GiB that it may never touch."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[0]) * resource.getpagesize()
+    mapped_pages = Path("/proc/self/statm").read_text().split()[0]
+    return int(mapped_pages) * resource.getpagesize()
 
 
 class _Engine:
