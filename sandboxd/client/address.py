@@ -4,6 +4,7 @@ Never sends a token over a connection that does not authenticate its server. Use
 """
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,21 @@ def default_address(environ: Mapping[str, str], uid: int) -> str:
         return address
     if uid == 0:
         return "unix:/run/sandboxd/sandboxd.sock"
-    runtime_dir = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
-    return f"unix:{runtime_dir}/sandboxd/sandboxd.sock"
+    runtime_dir, state_dir = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
+    if runtime_dir.startswith("/"):
+        return f"unix:{runtime_dir}/sandboxd/sandboxd.sock"
+    if not state_dir.startswith("/"):
+        state_dir = f"{environ.get('HOME') or _home(uid)}/.local/state"
+    return f"unix:{state_dir}/sandboxd/run/sandboxd.sock"
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        raise InvalidRequest(
+            f"uid {uid} has no home directory; set SANDBOXD_ADDRESS, XDG_RUNTIME_DIR or HOME"
+        ) from None
 
 
 def target(address: str | None, token: str | None, tls: Tls | None) -> str:

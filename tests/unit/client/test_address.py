@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd import config
 from sandboxd.client import Client, InvalidRequest, Tls
 from sandboxd.client.address import default_address, metadata, socket_path, target
 
@@ -14,7 +15,31 @@ def test_default_is_the_socket_of_this_user() -> None:
     assert default_address({}, 0) == "unix:/run/sandboxd/sandboxd.sock"
     assert default_address({"XDG_RUNTIME_DIR": "/r"}, 0) == "unix:/run/sandboxd/sandboxd.sock"
     assert default_address({"XDG_RUNTIME_DIR": "/r"}, 1000) == "unix:/r/sandboxd/sandboxd.sock"
-    assert default_address({}, 1000) == "unix:/run/user/1000/sandboxd/sandboxd.sock"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"XDG_RUNTIME_DIR": "/r", "XDG_STATE_HOME": "/s", "HOME": "/h"},
+        {"XDG_STATE_HOME": "/s", "HOME": "/h"},
+        {"XDG_STATE_HOME": "relative", "XDG_RUNTIME_DIR": "relative", "HOME": "/h"},
+        {"HOME": "/h"},
+    ],
+    ids=" ".join,
+)
+def test_client_looks_where_a_daemon_of_the_same_user_listens(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert default_address(environ, 1000) == f"unix:{config.load(None, as_root=False).socket_path}"
+
+
+def test_user_without_a_home_is_told_what_to_set() -> None:
+    with pytest.raises(InvalidRequest, match="SANDBOXD_ADDRESS"):
+        default_address({}, 4_000_000_000)
 
 
 @pytest.mark.parametrize("address", ["/a/b", "unix:/a/b", "unix:///a/b"])
