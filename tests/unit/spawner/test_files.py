@@ -316,10 +316,12 @@ def test_deep_tree_ends_at_the_cap(workspace: Path) -> None:
         os.chdir(before)
         os.close(before)
     (workspace / "f").touch()
-    with _collected("**") as found:
-        assert [opened.path for opened in found.opened] == ["f"]
-        assert found.skipped == [("/".join(["d"] * files.MAX_DEPTH), "too deep")]
-    subprocess.run(["rm", "-r", workspace], check=True)  # which does not recurse
+    try:
+        with _collected("**") as found:
+            assert [opened.path for opened in found.opened] == ["f"]
+            assert found.skipped == [("/".join(["d"] * files.MAX_DEPTH), "too deep")]
+    finally:
+        subprocess.run(["rm", "-r", workspace], check=True)  # which does not recurse, as pytest's clean-up would
 
 
 def test_huge_directory_ends_at_the_cap(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
