@@ -251,7 +251,13 @@ def _cgroup_facts(mode: str, limits: tuple[str, ...], version: str) -> list[Fact
     lacking = "no cgroup may be made here" if version == "none" else f"{layer} lacks the controller"
     counted = "the user's processes" if mode == "rootless-single" else "the processes of the sandbox's uid"
     without = {
-        "limit.memory": ("memory", layer, DEGRADED, "rlimit", "RLIMIT_DATA and RLIMIT_AS bound each process, not their sum"),
+        "limit.memory": (
+            "memory",
+            layer,
+            DEGRADED,
+            "rlimit",
+            "RLIMIT_DATA and RLIMIT_AS bound each process, not their sum",
+        ),
         "limit.swap": ("swap", layer, *_swap_without_cgroup()),
         "limit.pids": ("pids", layer, DEGRADED, "rlimit", f"RLIMIT_NPROC counts {counted}"),
         "limit.cpus": ("cpus", layer, ABSENT, "", "a payload may use every CPU"),

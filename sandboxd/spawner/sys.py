@@ -28,7 +28,6 @@ MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
 MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
-MS_MOVE: Final = 8192
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
@@ -48,15 +47,12 @@ MOUNT_ATTR_NOEXEC: Final = 8
 RESOLVE_NO_MAGICLINKS: Final = 2
 RESOLVE_NO_SYMLINKS: Final = 4
 RESOLVE_BENEATH: Final = 8
-RESOLVE_IN_ROOT: Final = 16
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_CAPBSET_DROP: Final = 24
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
-PR_CAP_AMBIENT: Final = 47
-PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 SECCOMP_SET_MODE_FILTER: Final = 1
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
@@ -73,9 +69,6 @@ _NR: Final = {
     **(_X86_64 if platform.machine() == "x86_64" else _GENERIC),
     "open_tree": 428,
     "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
@@ -176,22 +169,6 @@ def move_mount(fd: int, to_path: str, to_dir_fd: int = AT_FDCWD) -> None:
     _syscall("move_mount", fd, b"", to_dir_fd, _path(to_path), flags, subject=to_path)
 
 
-def fsopen(fstype: str) -> int:
-    return _syscall("fsopen", fstype.encode(), 1, subject=fstype)
-
-
-def fsconfig_set(fd: int, key: str, value: str) -> None:
-    _syscall("fsconfig", fd, 1, key.encode(), value.encode(), 0, subject=key)
-
-
-def fsconfig_create(fd: int) -> None:
-    _syscall("fsconfig", fd, 6, None, None, 0)
-
-
-def fsmount(fd: int, attributes: int) -> int:
-    return _syscall("fsmount", fd, 1, attributes)
-
-
 def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> None:
     """Add mount attributes to the mount behind `fd`, with AT_RECURSIVE to all below it. Never clears one."""
     _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, struct.pack("=4Q", set_attributes, 0, 0, 0), 32)
@@ -268,11 +245,6 @@ def loopback_up() -> None:
         flags = struct.unpack_from("H", request, 16)[0]
         struct.pack_into("H", request, 16, flags | IFF_UP)
         fcntl.ioctl(sock, SIOCSIFFLAGS, request)
-
-
-def is_missing(error: OSError) -> bool:
-    """Whether that failure means that this kernel lacks the call."""
-    return error.errno in (errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def sethostname(name: str) -> None:

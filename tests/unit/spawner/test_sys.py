@@ -120,8 +120,3 @@ def test_attributes_hold_below_a_recursive_mount(tmp_path: Path) -> None:
         return "written"
 
     assert in_own_mounts(body) == "Read-only file system"
-
-
-def test_missing_call_is_told_from_a_failing_one() -> None:
-    assert sys.is_missing(OSError(38, "x"))
-    assert not sys.is_missing(OSError(1, "x"))
