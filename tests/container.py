@@ -73,26 +73,31 @@ class _V2:
     def __init__(self) -> None:
         (path,) = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
         self._above = CGROUPS / path.strip("/")
-        for name in ("engine", "container"):
-            (self._above / name).mkdir()
-        self._enter("engine")  # a cgroup that has controllers below may hold no process
-        controllers = (self._above / "cgroup.controllers").read_text().split()
-        (self._above / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
-        self._enter("container")
+        self._engine, self._container = (self._above / f"{name}-{os.getpid()}" for name in ("engine", "container"))
+        self._engine.mkdir()
+        self._container.mkdir()
+        _join(self._engine)  # a cgroup that has controllers below may hold no process
+        (self._above / "cgroup.subtree_control").write_text("+cpu +io +memory +pids")
+        _join(self._container)
         _call("unshare cgroup", _libc.unshare(CLONE_NEWCGROUP))
 
     def leave(self) -> None:
-        self._enter("engine")
+        _join(self._engine)
 
     def show(self) -> None:
         """In the container: a mount made in its cgroup namespace has its own cgroup as the root."""
         _mount("cgroup", str(CGROUPS), "cgroup2", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
     def remove(self) -> None:
-        """That is up to who delegated the cgroup above."""
+        for path in (*sorted(self._container.rglob("*/"), reverse=True), self._container):
+            path.rmdir()
+        with contextlib.suppress(OSError):  # not where the cgroup above has controllers, and then it ends with that one
+            _join(self._above)
+            self._engine.rmdir()
 
-    def _enter(self, name: str) -> None:
-        (self._above / name / "cgroup.procs").write_text(str(os.getpid()))
+
+def _join(cgroup: Path) -> None:
+    (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
 
 class _V1:
@@ -107,11 +112,11 @@ class _V1:
             if path.parent.name == "cpuset":
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (path / file).write_text((path.parent / file).read_text())
-            (path / "cgroup.procs").write_text(str(os.getpid()))
+            _join(path)
 
     def leave(self) -> None:
-        for path in self._own.values():
-            (path.parent / "cgroup.procs").write_text(str(os.getpid()))
+        for point in self._own:
+            _join(point)
 
     def show(self) -> None:
         for point, path in self._own.items():
