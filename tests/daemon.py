@@ -22,7 +22,7 @@ from sandboxd.client import Client, SandboxdError
 from tests import reachable
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-START_SECONDS = 120.0  # under emulation everything is slow
+START_SECONDS = 300.0  # under emulation everything is slow
 STOP_SECONDS = 60.0
 ORDINARY_UID = 64321  # nobody's: not in the passwd file, no subordinate ids
 SUBUID_USER, SUBUID_UID, SUBUID_FIRST = "sandboxd-test", 64322, 1_500_000_000

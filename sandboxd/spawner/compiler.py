@@ -17,7 +17,7 @@ from sandboxd.spawner.site import Site
 
 _MAX_OUTPUT = 64 * 1024 * 1024
 _MAX_WAITING = 64
-_SECONDS = 60.0
+_SECONDS = 300.0  # it takes two on an idle node, over sixty on an emulated one
 
 Done = Callable[[tuple[template.Template, ...]], None]
 Failed = Callable[[str], None]

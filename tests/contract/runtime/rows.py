@@ -1,6 +1,7 @@
 """One row per runtime: how a test gets a connected one. A further runtime joins the contract by adding its row here."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from sandboxd.model import Limits
 from sandboxd.profile.load import load_profiles
+from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.runtime.base import Runtime
 from sandboxd.runtime.process import ProcessRuntime
 from tests import reachable
@@ -36,12 +38,18 @@ class Row:
     confines: bool
 
 
+@functools.cache
+def profile() -> ResolvedProfile:
+    """Once: loading proves every filter, which takes a second and under emulation most of a minute."""
+    return load_profiles([CHECKOUT / "profiles"]).get(PROFILE)
+
+
 def digest() -> str:
-    return load_profiles([CHECKOUT / "profiles"]).get(PROFILE).digest
+    return profile().digest
 
 
 def limits() -> Limits:
-    return load_profiles([CHECKOUT / "profiles"]).get(PROFILE).limits
+    return profile().limits
 
 
 @contextlib.asynccontextmanager
