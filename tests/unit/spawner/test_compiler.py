@@ -157,7 +157,7 @@ def test_child_that_hangs_is_killed_once_its_time_is_over(play: Play) -> None:
     play.parts = [_hangs]
     play.begin()
     assert play.compiler.deadline is not None
-    assert 0 < play.compiler.deadline - time.monotonic() <= 60
+    assert 0 < play.compiler.deadline - time.monotonic() <= 300
     play.compiler.expire()
     play.until(1)
     assert "took longer than 300 s" in play.told[0]
