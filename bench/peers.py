@@ -93,7 +93,7 @@ def _cruns(path: str, scratch: Path) -> list[Peer]:
     serial = itertools.count()
     if os.geteuid() != 0:
         return []
-    _leave_hybrid()
+    hybrid = _leave_hybrid()
 
     def command(manager: str, argv: Sequence[str]) -> list[str]:
         bundle = _bundle(scratch, argv)
@@ -110,19 +110,20 @@ def _cruns(path: str, scratch: Path) -> list[Peer]:
             name,
         ]
 
-    return [
-        Peer("crun, no cgroup", lambda argv: command("disabled", argv)),
-        Peer("crun, cgroup", lambda argv: command("cgroupfs", argv)),
-    ]
+    found = [Peer("crun, no cgroup", lambda argv: command("disabled", argv))]
+    # On a hybrid host a failed attempt would leave directories in every hierarchy.
+    return found if hybrid else [*found, Peer("crun, cgroup", lambda argv: command("cgroupfs", argv))]
 
 
-def _leave_hybrid() -> None:
-    """crun refuses a host that has both cgroup versions: here, for this thread and what it starts, only v1 is there."""
+def _leave_hybrid() -> bool:
+    """crun refuses a host that has both cgroup versions: then, for this thread and what it starts, only v1 is there."""
     unified = Path("/sys/fs/cgroup/unified")
-    if unified.is_mount():
+    hybrid = unified.is_mount()
+    if hybrid:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         kernel.umount2(str(unified), kernel.MNT_DETACH)
+    return hybrid
 
 
 def _bundle(scratch: Path, argv: Sequence[str]) -> Path:
