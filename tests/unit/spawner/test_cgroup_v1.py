@@ -69,6 +69,10 @@ def test_bandwidth_limit_names_each_disk(v1_tree: V1Tree, made: V1Cgroup) -> Non
     assert _file(v1_tree, "blkio", "blkio.throttle.write_bps_device") == ""
 
 
+def test_all_sandboxes_together_weigh_as_one_process_on_each_cpu(v1_tree: V1Tree) -> None:
+    assert v1_tree._base["cpu"].read("cpu.shares").strip() == str(1024 * (os.cpu_count() or 1))
+
+
 def test_cpu_limit_above_the_parents_is_left_to_the_parent(v1_tree: V1Tree, subtree: str) -> None:
     parent = v1_tree._base["cpu"]
     parent.write("cpu.cfs_quota_us", "50000")
