@@ -48,8 +48,8 @@ class V1Tree:
         memory = self._base.get("memory")
         self._memsw = memory is not None and memory.has("memory.memsw.limit_in_bytes")
         if "cpu" in self._base and self._base["cpu"].has("cpu.shares"):  # not on a kernel without fair group scheduling
-            # A group's shares are split between the CPUs it runs on: with the default, all sandboxes together would weigh
-            # as a part of one process on each, and on a busy node a program of milliseconds would wait for its turn.
+            # A group's shares are split between the CPUs it runs on: with the default all sandboxes together would
+            # weigh as a part of one process on each, and on a busy node a short program would wait for its turn.
             self._base["cpu"].write("cpu.shares", str(_SHARES_OF_A_PROCESS * (os.cpu_count() or 1)))
         self._cpus_ceiling = _cpus_ceiling(self._own["cpu"], self._roots["cpu"]) if "cpu" in self._own else 0.0
 
