@@ -4,6 +4,7 @@ Imports nothing of sandboxd before it is instrumented, and ends its process itse
 `campaign`, as `python -m bench.soak.guided TARGET CPU_SECONDS DIRECTORY [--planted]`.
 """
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
         enough = run.executions % CHECKED_EVERY == 0 and run.cpu_seconds > cpu_seconds
         if enough or (plant and run.crashes):
             (directory / "result.json").write_text(run.as_json())
+            atexit._run_exitfuncs()  # the targets' directories
             os._exit(0)  # libFuzzer has no other end
 
     options = [f"-max_len={target.max_bytes}", "-timeout=60", "-rss_limit_mb=1024", f"-artifact_prefix={directory}/"]
