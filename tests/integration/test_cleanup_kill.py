@@ -37,9 +37,18 @@ PROGRAM = ["/bin/sh", "-c", "echo up; exec sleep 1000"]
 COLLECTED = ["/bin/bash", "-c", "for i in {1..60}; do head -c 50000 /dev/urandom > f$i; done; echo up"]
 
 
-@pytest.fixture(params=[Mode.ROOT, Mode.ROOTLESS], ids=str)
+@pytest.fixture(scope="module", params=[Mode.ROOT, Mode.ROOTLESS], ids=str)
 def node(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
+    """One for all tests but those that end its spawner: after each the same spawner must go on as if nothing was."""
     need_root()  # to see and to kill processes of other users
+    with start_daemon(request.param) as daemon:
+        yield daemon
+
+
+@pytest.fixture(params=[Mode.ROOT, Mode.ROOTLESS], ids=str)
+def mortal(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
+    """One whose spawner may end."""
+    need_root()
     with start_daemon(request.param) as daemon:
         yield daemon
 
@@ -91,39 +100,48 @@ def _nothing_is_left(node: RunningDaemon, before: leftovers.Leftovers) -> None:
 
 
 @pytest.mark.parametrize("step", list(Step), ids=str)
-@pytest.mark.parametrize("victim", list(Victim), ids=str)
+@pytest.mark.parametrize("victim", [Victim.PAYLOAD, Victim.INIT, Victim.DAEMON], ids=str)
 def test_killed_anywhere_leaves_nothing(victim: Victim, step: Step, node: RunningDaemon) -> None:
     with node.client() as client:
         client.run(["/bin/true"])
         before = leftovers.of_sandboxes(node)
-        everything = leftovers.of_the_host(node)
-        match step:
-            case Step.BEFORE:
-                _strike(node, victim)
-            case Step.DURING:
-                _strike_during(node, victim, client)
-            case Step.RUNNING:
-                end = _run(client, PROGRAM, [], lambda: _strike(node, victim))
-                _check_end(victim, end)
-            case Step.COLLECTING:
-                _run(client, COLLECTED, ["f*"], lambda: _strike(node, victim))
-    if victim is Victim.SPAWNER:
-        left = leftovers.of_the_host(node).programs
-        assert not left, f"outlived the spawner: {sorted(left)}"
-        with restart.restarted(node) as again:
-            _nothing_is_left(again, before)
-            with again.client() as client:
-                assert client.run(["/bin/echo", "again"]).stdout == b"again\n"
-        gone = leftovers.of_the_host(node)
-        assert not gone.programs
-        assert not gone.cgroups
-        assert not gone.mounts - everything.mounts
-        return
+        _strike_at(step, node, victim, client)
     wait_until_it_answers(node)
     assert node.process.poll() is None
     _nothing_is_left(node, before)
     with node.client() as client:
         assert client.run(["/bin/echo", "again"]).stdout == b"again\n"
+
+
+@pytest.mark.parametrize("step", list(Step), ids=str)
+def test_killed_spawner_takes_all_with_it_and_starts_clean(step: Step, mortal: RunningDaemon) -> None:
+    with mortal.client() as client:
+        client.run(["/bin/true"])
+        before = leftovers.of_sandboxes(mortal)
+        _strike_at(step, mortal, Victim.SPAWNER, client)
+    left = leftovers.of_the_host(mortal).programs
+    assert not left, f"outlived the spawner: {sorted(left)}"
+    with restart.restarted(mortal) as again:
+        _nothing_is_left(again, before)
+        with again.client() as client:
+            assert client.run(["/bin/echo", "again"]).stdout == b"again\n"
+    gone = leftovers.of_the_host(mortal)
+    assert not gone.programs
+    assert not gone.cgroups
+    assert not gone.mounts - before.mounts
+
+
+def _strike_at(step: Step, node: RunningDaemon, victim: Victim, client: Client) -> None:
+    match step:
+        case Step.BEFORE:
+            _strike(node, victim)
+        case Step.DURING:
+            _strike_during(node, victim, client)
+        case Step.RUNNING:
+            end = _run(client, PROGRAM, [], lambda: _strike(node, victim))
+            _check_end(victim, end)
+        case Step.COLLECTING:
+            _run(client, COLLECTED, ["f*"], lambda: _strike(node, victim))
 
 
 def _strike_during(node: RunningDaemon, victim: Victim, client: Client) -> None:

@@ -16,10 +16,21 @@ from tests.skips import need_root
 SLEEP = ["/bin/sh", "-c", "echo up; exec sleep 1000"]
 
 
-@pytest.fixture(params=list(Mode), ids=str)
+SETTINGS = "limits: {max_concurrent: 8}\ndrain_grace_seconds: 1\n"
+
+
+@pytest.fixture(scope="module", params=list(Mode), ids=str)
 def node(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
     need_root()
-    with start_daemon(request.param, "limits: {max_concurrent: 8}\ndrain_grace_seconds: 1\n") as daemon:
+    with start_daemon(request.param, SETTINGS) as daemon:
+        yield daemon
+
+
+@pytest.fixture(params=list(Mode), ids=str)
+def mortal(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
+    """One that a test may end."""
+    need_root()
+    with start_daemon(request.param, SETTINGS) as daemon:
         yield daemon
 
 
@@ -143,7 +154,7 @@ def test_r22_crash_loop_leaves_nothing(node: RunningDaemon) -> None:
         _settled(node, before)
 
 
-def test_drain_kills_what_does_not_end(node: RunningDaemon) -> None:
+def test_drain_kills_what_does_not_end(mortal: RunningDaemon) -> None:
     """SIGTERM of the whole node, with a program that would go on: afterwards neither is there."""
     ends: list[Result | SandboxdError] = []
 
@@ -153,15 +164,15 @@ def test_drain_kills_what_does_not_end(node: RunningDaemon) -> None:
         except SandboxdError as error:
             ends.append(error)
 
-    with node.client() as client:
+    with mortal.client() as client:
         thread = threading.Thread(target=run, args=(client,))
         thread.start()
-        proc.until(lambda: len(proc.sandboxed_programs(node.process.pid)) > 0, "it runs")
-        node.process.terminate()
-        node.process.wait(120)
+        proc.until(lambda: len(proc.sandboxed_programs(mortal.process.pid)) > 0, "it runs")
+        mortal.process.terminate()
+        mortal.process.wait(120)
         thread.join()
     (end,) = ends
     assert isinstance(end, SandboxdError) or end.end_reason in (EndReason.NODE_SHUTDOWN, EndReason.CANCELLED)
-    left = leftovers.of_the_host(node)
+    left = leftovers.of_the_host(mortal)
     assert not left.programs
     assert not left.cgroups

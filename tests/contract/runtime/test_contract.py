@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
+import pytest_asyncio
 
 from sandboxd.errors import RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.model import (
@@ -23,6 +24,7 @@ from sandboxd.runtime.base import Runtime, Sandbox
 from tests.contract.runtime import script
 from tests.contract.runtime.rows import ROWS, Row, digest, limits
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 _numbers = itertools.count(1)
 
 
@@ -96,26 +98,26 @@ def _drain(fd: int) -> bytes:
     return data
 
 
-@pytest.fixture(params=ROWS, ids=lambda row: row.name)
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
 def row(request: pytest.FixtureRequest) -> Row:
     assert isinstance(request.param, Row)
     return request.param
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def runtime(row: Row) -> AsyncIterator[Runtime]:
     async with row.connect() as connected:
         yield connected
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def sandbox(runtime: Runtime) -> AsyncIterator[Sandbox]:
     made = await runtime.launch(_launch())
     yield made
     await made.destroy()
 
 
-def test_probe_has_a_row_for_every_guarantee_and_a_reason_for_each_weakness(runtime: Runtime) -> None:
+async def test_probe_has_a_row_for_every_guarantee_and_a_reason_for_each_weakness(runtime: Runtime) -> None:
     capabilities = runtime.probe()
     for guarantee in Guarantee:
         found = capabilities.row(guarantee)
