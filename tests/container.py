@@ -15,6 +15,7 @@ CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 CGROUPS = Path("/sys/fs/cgroup")
 # The defaults of the runtime specification as containerd, CRI-O and Docker set them.
@@ -79,13 +80,14 @@ class _V2:
         _join(self._engine)  # a cgroup that has controllers below may hold no process
         (self._above / "cgroup.subtree_control").write_text("+cpu +io +memory +pids")
         _join(self._container)
-        _call("unshare cgroup", _libc.unshare(CLONE_NEWCGROUP))
 
     def leave(self) -> None:
         _join(self._engine)
 
     def show(self) -> None:
         """In the container: a mount made in its cgroup namespace has its own cgroup as the root."""
+        _call("unshare cgroup", _libc.unshare(CLONE_NEWCGROUP))
+        _call("umount", _libc.umount2(bytes(CGROUPS), MNT_DETACH))  # the kernel stacks no file system on itself
         _mount("cgroup", str(CGROUPS), "cgroup2", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
     def remove(self) -> None:
