@@ -270,12 +270,9 @@ def test_a13_stranger_cannot_connect(daemon: RunningDaemon) -> None:
     assert daemon.socket.stat().st_mode & 0o077 == 0
 
 
-def test_a13_stranger_who_reaches_the_socket_is_refused_by_its_uid(client: Client, daemon: RunningDaemon) -> None:
+def test_a13_stranger_who_reaches_the_socket_is_refused_by_its_uid(daemon_root: RunningDaemon) -> None:
     """The directory's mode off, the peer's credentials alone must hold: second layer."""
-    need_root()
-    if daemon.mode is not Mode.ROOT:
-        pytest.skip("needs root: one mode shows it")
-    path = Path(daemon.address.removeprefix("unix:"))
+    path = daemon_root.socket
     opened = [(p, p.stat().st_mode & 0o777) for p in (path.parent.parent, path.parent, path)]
     call = (
         "import grpc, sys\n"
@@ -302,7 +299,8 @@ def test_a13_stranger_who_reaches_the_socket_is_refused_by_its_uid(client: Clien
     finally:
         for p, mode in opened:
             p.chmod(mode)
-    assert client.run(["/bin/true"]).exit_code == 0
+    with daemon_root.client() as client:
+        assert client.run(["/bin/true"]).exit_code == 0
 
 
 def test_a13_stranger_reads_no_state(daemon: RunningDaemon) -> None:
