@@ -124,17 +124,6 @@ def test_a_virtual_environment_and_a_wheel_install_under_build(run: Run, directo
     assert succeeded(run("build", "v/bin/python", "-c", "import hello")) == "hello from the wheel\n"
 
 
-def test_numpy_works_under_python(run: Run) -> None:
-    libraries = [path for path in sys.path if (Path(path) / "numpy").is_dir()]
-    if not libraries:
-        pytest.skip("needs a program: numpy; pip install numpy")
-    code = (
-        f"import sys; sys.path.append({libraries[0]!r})\nimport numpy as n\n"
-        "print(n.linalg.norm(n.ones((9, 9)) @ n.ones(9)))"
-    )
-    assert succeeded(run("python", "/usr/bin/python3", "-c", code)) == "27.0\n"
-
-
 def test_node_reads_files_spawns_and_serves_under_node(run: Run) -> None:
     need_program("node", "nodejs")
     code = (
