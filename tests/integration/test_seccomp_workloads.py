@@ -5,7 +5,6 @@ A program that needs a call which its profile lacks fails here by name.
 
 import os
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
