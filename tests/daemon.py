@@ -147,6 +147,9 @@ def wait_until_it_answers(daemon: RunningDaemon) -> None:
     while time.monotonic() < deadline:
         if (status := daemon.process.poll()) is not None:
             raise AssertionError(f"sandboxd serve ended with {status} before it answered:\n{_tail(daemon.log)}")
+        if not daemon.socket.exists():  # a look is cheap, a client is not, and the daemon needs the CPU now
+            time.sleep(0.05)
+            continue
         try:
             with daemon.client() as client:
                 client.capabilities()

@@ -13,11 +13,13 @@ from tests.vm import machine
 
 pytestmark = pytest.mark.vm
 
+# Each start of a daemon takes a minute or two there, so of the suites that start one per test only a few tests run.
 SUITES = (
     "tests/posture",
-    "tests/contract/runtime",
     *(f"tests/integration/test_limits_{name}.py" for name in ("time", "memory", "files", "output")),
-    *(f"tests/integration/test_cleanup_{name}.py" for name in ("kill", "leaks")),
+    *(f"tests/contract/runtime/test_contract.py::test_{name}" for name in ("usage_counts_what_ran", "oom_is_told")),
+    "tests/integration/test_cleanup_leaks.py::test_a12_client_that_leaves_takes_its_execution_with_it",
+    "tests/integration/test_cleanup_kill.py::test_r23_daemon_killed_with_20_living_sandboxes",
 )
 TIMEOUT_SECONDS = 20 * 60.0
 
