@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sandboxd.errors import ConfigInvalid
 
-BACKLOG = 128
+BACKLOG = 4096  # what the kernel allows at most by default; a full queue would refuse honest callers too
 _PATH_MAX = 107  # sun_path of unix(7), less its NUL
 INNER_DIRECTORY = "inner"
 INNER_SOCKET = "grpc"

@@ -29,7 +29,7 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 class _Direction:
     """Bytes from one socket to another."""
 
-    __slots__ = ("_close", "_loop", "_pending", "_source", "_target")
+    __slots__ = ("_close", "_loop", "_on_first", "_pending", "_source", "_target")
 
     def __init__(
         self,
@@ -37,8 +37,10 @@ class _Direction:
         source: socket.socket,
         target: socket.socket,
         close: Callable[[], None],
+        on_first: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
+        self._on_first = on_first
         self._source = source
         self._target = target
         self._close = close
@@ -55,6 +57,9 @@ class _Direction:
         if not data:
             self._close()
             return
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
         try:
             sent = self._target.send(data)
         except BlockingIOError:
@@ -82,7 +87,10 @@ class _Direction:
 
 
 class Relay:
-    """Accepts on `listening` and connects on to `inner`. `max_connections` bounds descriptors and buffers."""
+    """Accepts on `listening` and connects on to `inner`. `max_connections` bounds descriptors and buffers.
+
+    When they are used up, the oldest connection that has not said anything yet makes room: a client speaks at once.
+    """
 
     def __init__(self, listening: socket.socket, inner: Path, peers: Peers, max_connections: int) -> None:
         self._listening = listening
@@ -92,6 +100,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, tuple[socket.socket, socket.socket]] = {}
         self._refused: set[str] = set()
+        self._silent: dict[str, None] = {}  # oldest first
         self._accepting = False
         self._start()
 
@@ -139,6 +148,9 @@ class Relay:
         outer.setblocking(False)
         name, peer = self._peers.admit(outer)
         full = len(self._connections) - len(self._refused) >= self._max_connections
+        if full and peer.allowed and self._silent:
+            self._end(next(iter(self._silent)))
+            full = False
         if full or (not peer.allowed and len(self._refused) >= _REFUSED_AT_ONCE):
             _log.warning("connection dropped", extra={"peer_uid": peer.uid, "full": full})
             self._peers.forget(name)
@@ -158,11 +170,16 @@ class Relay:
         if not peer.allowed:
             _log.warning("connection of a stranger", extra={"peer_uid": peer.uid, "peer_pid": peer.pid})
             self._refused.add(name)
+        else:
+            self._silent[name] = None
 
         def close() -> None:
             self._end(name)
 
-        _Direction(self._loop, outer, inner, close)
+        def spoke() -> None:
+            self._silent.pop(name, None)
+
+        _Direction(self._loop, outer, inner, close, spoke)
         _Direction(self._loop, inner, outer, close)
 
     def _end(self, name: str) -> None:
@@ -171,4 +188,5 @@ class Relay:
             self._loop.remove_writer(end)
             end.close()
         self._refused.discard(name)
+        self._silent.pop(name, None)
         self._peers.forget(name)

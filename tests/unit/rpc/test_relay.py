@@ -130,10 +130,27 @@ async def test_last_bytes_before_the_end_arrive(line: Line) -> None:
 
 async def test_connections_beyond_the_cap_are_closed_and_the_others_live(line: Line) -> None:
     living = [await line.connect() for _ in range(4)]
+    for caller, served in living:
+        await speak(caller, served)
     assert await ended(line.dial())
     living[0][0].close()
     assert await ended(living[0][1])
     await line.connect()
+
+
+async def test_silent_connection_makes_room_at_the_cap_and_one_that_spoke_does_not(line: Line) -> None:
+    living = [await line.connect() for _ in range(4)]
+    await speak(*living[0])
+    caller, served = await line.connect()
+    assert await ended(living[1][0])
+    await speak(caller, served)
+    await speak(*living[0])
+
+
+async def speak(caller: socket.socket, served: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(caller, b"x")
+    assert await asyncio.wait_for(loop.sock_recv(served, 1), 5) == b"x"
 
 
 @pytest.mark.parametrize("allowed", [frozenset({os.geteuid() + 1})])
