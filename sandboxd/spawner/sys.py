@@ -170,8 +170,11 @@ def move_mount(fd: int, to_path: str, to_dir_fd: int = AT_FDCWD) -> None:
 
 
 def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> None:
-    """Add mount attributes to the mount behind `fd`, with AT_RECURSIVE to all below it. Never clears one."""
-    _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, struct.pack("=4Q", set_attributes, 0, 0, 0), 32)
+    """Add mount attributes to the mount behind `fd`, with AT_RECURSIVE to all below it. Never clears one.
+
+    Makes it private as well: a clone of a shared mount would go on to receive what the host mounts below it.
+    """
+    _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, struct.pack("=4Q", set_attributes, 0, MS_PRIVATE, 0), 32)
 
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
