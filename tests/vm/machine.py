@@ -54,7 +54,7 @@ def run_pytest(arguments: Sequence[str], timeout_seconds: float) -> Run:
 
 
 def _command(root: rootfs.Root, disk: Path) -> list[str]:
-    kernel_line = f"console=ttyS0 root=/dev/vda rw init=/first-steps checkout={rootfs.CHECKOUT} quiet panic=-1"
+    kernel_line = f"console=ttyS0 root=/dev/vda rw init=/first-steps checkout={rootfs.CHECKOUT} loglevel=1 panic=-1"
     drive = "format=raw,if=virtio,snapshot=on,file="
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-nic", "none"),
