@@ -56,8 +56,12 @@ def test_the_other_is_not_listed_and_not_signalled(confined: Confined) -> None:
 def test_namespaces_ids_and_cgroups_are_not_shared(confined: Confined) -> None:
     spawner = confined.daemon.process.pid
     with living(confined, SLEEPER), living(confined, SLEEPER):
-        running = [p for p in proc.descendants(spawner) if p.argv[:2] == ("sleep", "1000")]
-        assert len(running) == 2
+
+        def sleeping() -> list[proc.Process]:
+            return [p for p in proc.descendants(spawner) if p.argv[:2] == ("sleep", "1000")]
+
+        proc.until(lambda: len(sleeping()) == 2, "two programs that sleep")  # each says up before it execs
+        running = sleeping()
         first, second = (proc.namespaces(process.pid) for process in running)
         own = proc.namespaces(proc.daemon_pid(spawner))
         for kind in proc.NAMESPACES:
