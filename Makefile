@@ -32,8 +32,10 @@ run: $(STAMP)
 
 # The spawner's tests fork in a process of their own: gRPC's library aborts one in which a fork fails.
 test: $(STAMP)
-	$(BIN)/python -m pytest tests/unit/spawner $(PYTEST_ARGS)
-	$(BIN)/python -m pytest --ignore=tests/unit/spawner $(PYTEST_ARGS)
+	@status=0; \
+	$(BIN)/python -m pytest tests/unit/spawner $(PYTEST_ARGS) || status=1; \
+	$(BIN)/python -m pytest --ignore=tests/unit/spawner $(PYTEST_ARGS) || status=1; \
+	exit $$status
 
 test-vm: $(STAMP)
 	$(BIN)/python -m pytest -m vm tests/vm $(PYTEST_ARGS)
