@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import files, landlock, mounts, payload, plans, wire
+from sandboxd.spawner import files, landlock, mounts, payload, plans, sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.plans import Prepared, Shape
-from sandboxd.spawner.sys import sethostname
 from sandboxd.spawner.watch import LimitWatch
 
 _WATCH_MILLISECONDS = 50
@@ -39,7 +38,8 @@ def forget_the_spawner() -> None:
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - _NOT_RESET:  # also what our starter ignored: a program expects defaults
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    sys.default_the_signals_of_libc()
+    sys.unblock_every_signal()
     os.environ.clear()
     gc.disable()  # a collector run would copy pages that are shared with the spawner
 
@@ -63,7 +63,7 @@ class Cage:
 def furnish(shape: Shape, prepared: Mapping[str, Prepared], *, single_id: bool) -> Cage:
     """Everything of the shape, in the new namespaces: the view becomes this process's root."""
     mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, executable_workspace=shape.workspace_executable)
-    sethostname(shape.hostname)
+    sys.sethostname(shape.hostname)
     abi = landlock.abi()
     ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
     return Cage(shape, prepared, ruleset_fd, single_id)

@@ -60,11 +60,29 @@ KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 SIOCGIFFLAGS: Final = 0x8913
 SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
+SIG_SETMASK: Final = 2
+_OF_LIBC: Final = (32, 33)  # what libc keeps for its threads, and hides from every call of its own: signal(7)
 _LAST_CAPABILITY: Final = 40  # CAP_CHECKPOINT_RESTORE, Linux 5.9
 
 # Above 424 the numbers are the same on every architecture.
-_X86_64: Final = {"pivot_root": 155, "capset": 126, "capget": 125, "seccomp": 317, "keyctl": 250}
-_GENERIC: Final = {"pivot_root": 41, "capset": 91, "capget": 90, "seccomp": 277, "keyctl": 219}
+_X86_64: Final = {
+    "rt_sigaction": 13,
+    "rt_sigprocmask": 14,
+    "capget": 125,
+    "capset": 126,
+    "pivot_root": 155,
+    "keyctl": 250,
+    "seccomp": 317,
+}
+_GENERIC: Final = {
+    "pivot_root": 41,
+    "capget": 90,
+    "capset": 91,
+    "rt_sigaction": 134,
+    "rt_sigprocmask": 135,
+    "keyctl": 219,
+    "seccomp": 277,
+}
 _NR: Final = {
     **(_X86_64 if platform.machine() == "x86_64" else _GENERIC),
     "open_tree": 428,
@@ -180,6 +198,17 @@ def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> N
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
     return _syscall("openat2", dir_fd, _path(path), how, len(how), subject=path)
+
+
+def default_the_signals_of_libc() -> None:
+    """Neither ignored nor handled, whatever our starter left: libc's own calls, and so Python's, do not reach them."""
+    for number in _OF_LIBC:
+        _syscall("rt_sigaction", number, bytes(32), None, 8)
+
+
+def unblock_every_signal() -> None:
+    """Those of libc too, which `signal.pthread_sigmask` leaves as they are."""
+    _syscall("rt_sigprocmask", SIG_SETMASK, bytes(8), None, 8)
 
 
 def close_range(first: int, last: int) -> None:

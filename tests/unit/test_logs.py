@@ -9,11 +9,12 @@ from sandboxd import logs
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    root, ours = logging.getLogger(), logging.getLogger("sandboxd")
+    handlers, level, our_level = list(root.handlers), root.level, ours.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    ours.setLevel(our_level)
 
 
 def test_json_line_holds_message_and_fields_and_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,25 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 from sandboxd.model import SandboxUsage
 from sandboxd.runtime.counters import Counters, usage
 from sandboxd.spawner import cgroup, counters
-from tests.unit.spawner.conftest import SANDBOX_ID, Children
-from tests.unit.spawner.conftest import children as children
+from tests.unit.spawner.conftest import SANDBOX_ID
 from tests.unit.spawner.conftest import subtree as subtree
 from tests.unit.spawner.conftest import tree as tree
+
+ALLOCATE = """
+import sys
+sys.stdin.read()
+held = []
+while True:
+    held.append(bytearray(1 << 20))
+"""
 
 
 def _open(tmp_path: Path, name: str, text: str) -> int:
@@ -54,7 +63,7 @@ def test_sandbox_without_counters_has_nothing_to_wait_for() -> None:
         assert not none.oom_happened()
 
 
-def test_real_oom_wakes_the_waiter_once(tree: cgroup.CgroupTree, children: Children) -> None:
+def test_real_oom_wakes_the_waiter_once(tree: cgroup.CgroupTree) -> None:
     made = tree.create(SANDBOX_ID)
     made.limit(cgroup.CgroupLimits(memory_bytes=16 << 20))
     with closing(Counters(dict(made.counters()))) as counted, closing(select.epoll()) as waiter:
@@ -64,14 +73,13 @@ def test_real_oom_wakes_the_waiter_once(tree: cgroup.CgroupTree, children: Child
         waiter.register(descriptor, select.EPOLLIN)
         assert waiter.poll(0) == []
 
-        def allocate() -> None:
-            held = []
-            while True:
-                held.append(bytearray(1 << 20))
-
-        pid = children.start(allocate, before=made.attach)
-        assert waiter.poll(30)
-        assert os.WTERMSIG(children.reap(pid)) == signal.SIGKILL
+        # Not a fork of this process: gRPC's threads were in it, and what it wants done after a fork may wait for them.
+        with subprocess.Popen([sys.executable, "-c", ALLOCATE], stdin=subprocess.PIPE) as hog:
+            assert hog.stdin is not None
+            made.attach(hog.pid)
+            hog.stdin.close()
+            assert waiter.poll(30)
+            assert hog.wait() == -signal.SIGKILL
         assert counted.oom_happened()
         assert not counted.oom_happened()
         assert waiter.poll(0) == []

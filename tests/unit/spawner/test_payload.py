@@ -1,7 +1,11 @@
 """What a program gets: its streams, its limits, its signals, nothing else; and how one ends that cannot run."""
 
 import os
+import platform
 import resource
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -19,6 +23,28 @@ def test_program_finds_every_signal_at_its_default_and_none_blocked(sandbox: San
     ended = sandbox.run("/bin/cat", "/proc/self/status")
     fields = dict(line.split(":") for line in ended.output.splitlines())
     assert {fields[name].strip() for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
+
+
+def test_starter_that_ignores_and_blocks_every_signal_leaves_none_so() -> None:
+    """Those of libc as well, which some starters of services ignore: a program would inherit it for good."""
+    script = """
+import ctypes, pathlib, signal
+from sandboxd.spawner import init
+libc = ctypes.CDLL(None)
+for number in set(range(1, 65)) - {signal.SIGKILL, signal.SIGSTOP}:
+    assert libc.syscall(SIGACTION, number, (1).to_bytes(32, "little"), None, 8) == 0
+assert libc.syscall(SIGPROCMASK, 0, b"\\xff" * 8, None, 8) == 0
+names = ("SigBlk", "SigIgn", "SigCgt")
+state = lambda: [int(line.split()[1], 16) for line in open("/proc/self/status") if line[:6] in names]
+before = state()
+init.forget_the_spawner()
+print(before[0] != 0, before[1] >> 31 & 3, state())
+"""
+    action, mask = (13, 14) if platform.machine() == "x86_64" else (134, 135)
+    script = script.replace("SIGACTION", str(action)).replace("SIGPROCMASK", str(mask))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1  # init's own, which `payload` resets
+    assert ended.stdout.split() == f"True 3 [0, {kept}, 0]".split()
 
 
 def test_program_has_no_capability_and_can_gain_none(sandbox: Sandbox) -> None:
