@@ -12,6 +12,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -102,6 +103,7 @@ class _Init:
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipes = os.fstat(self._wake).st_dev  # of all pipes of this kernel that have no name
         self._poll.register(self._wake, select.POLLIN)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _noticed)
@@ -148,7 +150,7 @@ class _Init:
     def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
         if len(fds) != 3:
             raise wire.ProtocolError("Execute needs three descriptors")
-        objection = plans.objection(plan, self._cage.prepared[self._template].template)
+        objection = plans.objection(plan, self._cage.prepared[self._template].template) or self._no_pipe(fds)
         if objection:
             self._send(wire.ExecFailed(plan.execution_id, "plan", errno.EINVAL, objection))
             return
@@ -167,6 +169,17 @@ class _Init:
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
         )
+
+    def _no_pipe(self, fds: list[int]) -> str:
+        """A daemon that was taken over must not lead the program to the host by a directory, file or socket of its own.
+
+        Nor by a named pipe, whose owner the program might be.
+        """
+        for name, fd in zip(("stdin", "stdout", "stderr"), fds, strict=True):
+            status = os.fstat(fd)
+            if status.st_dev != self._pipes or not stat.S_ISFIFO(status.st_mode):
+                return f"{name} has mode {status.st_mode:#o} and is not a pipe"
+        return ""
 
     def _report_start(self, pid: int, execution: _Execution) -> None:
         """Once: the child's socket was closed by execve, or says which step failed."""

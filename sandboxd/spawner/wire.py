@@ -152,7 +152,10 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Start a program; descriptors: stdin, stdout, stderr. Numbers are rlimits; `slot` picks the uid in the range."""
+    """Start a program; descriptors: stdin, stdout, stderr, each a pipe without a name, and init takes nothing else.
+
+    Numbers are rlimits; `slot` picks the uid in the range.
+    """
 
     execution_id: str
     argv: tuple[str, ...]

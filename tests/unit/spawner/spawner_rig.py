@@ -141,16 +141,22 @@ class Sandbox:
     def run(self, *argv: str, plan: wire.Execute = EXECUTE, stdin: int | None = None) -> "Ended":
         """Run it to its end. Its output must fit into a pipe."""
         read, write = os.pipe()
-        null = os.open("/dev/null", os.O_RDONLY)
+        empty = _ended_pipe()
         try:
-            self.init.send(replace(plan, argv=argv), null if stdin is None else stdin, write, write)
+            self.init.send(replace(plan, argv=argv), empty if stdin is None else stdin, write, write)
         finally:
             os.close(write)
-            os.close(null)
+            os.close(empty)
         exited, _ = self.init.expect(wire.Exited)
         with open(read, "rb") as file:
             output = file.read()
         return Ended(os.waitstatus_to_exitcode(exited.wait_status), output.decode(errors="replace"), exited)
+
+    def begin(self, plan: wire.Execute) -> None:
+        """Have it started; nobody reads what it writes."""
+        nowhere = _ended_pipe()
+        self.init.send(plan, nowhere, nowhere, nowhere)
+        os.close(nowhere)
 
     def ask(self, message: wire.Put | wire.Collect | wire.Stop, *fds: int) -> wire.Answer:
         self.init.send(message, *fds)
@@ -161,6 +167,13 @@ class Sandbox:
     def close(self) -> None:
         self.init.close()
         wire.close_all(self.fds)
+
+
+def _ended_pipe() -> int:
+    """Its other end is closed."""
+    read, write = os.pipe()
+    os.close(write)
+    return read
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,16 +15,12 @@ from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, Daemon, Sa
 
 def _start(sandbox: Sandbox, *argv: str, plan: wire.Execute = EXECUTE) -> int:
     """A program that runs on; its pid, told once it was executed."""
-    null = os.open("/dev/null", os.O_RDWR)
-    sandbox.init.send(replace(plan, argv=argv), null, null, null)
-    os.close(null)
+    sandbox.begin(replace(plan, argv=argv))
     return sandbox.init.expect(wire.Started)[0].pid
 
 
 def test_start_is_told_before_the_end(sandbox: Sandbox) -> None:
-    null = os.open("/dev/null", os.O_RDWR)
-    sandbox.init.send(EXECUTE, null, null, null)
-    os.close(null)
+    sandbox.begin(EXECUTE)
     kinds = []
     while "Exited" not in kinds:
         received = wire.receive(sandbox.init.sock)
@@ -93,13 +91,57 @@ def test_two_executions_run_side_by_side_and_one_end_spares_the_other(sandbox: S
 def test_execution_beyond_the_template_is_refused_by_init_too(
     change: dict[str, int], named: str, sandbox: Sandbox
 ) -> None:
-    null = os.open("/dev/null", os.O_RDWR)
-    sandbox.init.send(replace(EXECUTE, **change), null, null, null)  # type: ignore[arg-type]
-    os.close(null)
+    sandbox.begin(replace(EXECUTE, **change))  # type: ignore[arg-type]
     failed, _ = sandbox.init.expect(wire.ExecFailed)
     assert failed.step == "plan"
     assert named in failed.detail
     assert sandbox.run("/bin/echo", "alive").output == "alive\n"
+
+
+def _named_pipe(directory: Path) -> int:
+    os.mkfifo(directory / "fifo")
+    return os.open(directory / "fifo", os.O_RDWR)
+
+
+def _open_socket() -> int:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours.detach()
+
+
+def _regular_file(directory: Path) -> int:
+    return os.open(directory / "file", os.O_RDWR | os.O_CREAT)
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda directory: os.open("/", os.O_PATH),
+        lambda directory: os.open(directory, os.O_RDONLY),
+        _regular_file,
+        _named_pipe,
+        lambda directory: _open_socket(),
+        lambda directory: os.memfd_create("x"),
+        lambda directory: os.open("/dev/null", os.O_RDWR),
+        lambda directory: os.open("/proc/self/ns/mnt", os.O_RDONLY),
+    ],
+    ids=["root", "directory", "file", "named pipe", "socket", "memory", "device", "namespace"],
+)
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_stream_that_is_no_pipe_reaches_no_program(
+    stream: str, opened: Callable[[Path], int], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """From a daemon that was taken over it would lead out of the sandbox. With pipes a program runs."""
+    foreign = opened(tmp_path)
+    read, write = os.pipe()
+    streams = {"stdin": read, "stdout": write, "stderr": write, stream: foreign}
+    sandbox.init.send(replace(EXECUTE, argv=("/bin/touch", "ran")), *streams.values())
+    for fd in (foreign, read, write):
+        os.close(fd)
+    failed, _ = sandbox.init.expect(wire.ExecFailed)
+    assert failed.step == "plan"
+    assert failed.detail.startswith(f"{stream} has mode")
+    assert sandbox.run("/bin/ls").output == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What a program gets: its streams, its limits, its signals, nothing else; and how one ends that cannot run."""
 
-import os
 import platform
 import resource
 import signal
@@ -152,9 +151,7 @@ def test_argument_with_nul_runs_nothing(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("cwd", ["/no/such", "/etc/passwd", "x\0y", ""])
 def test_directory_that_cannot_be_entered_runs_nothing_and_says_so(cwd: str, sandbox: Sandbox) -> None:
-    null = os.open("/dev/null", os.O_RDWR)
-    sandbox.init.send(replace(EXECUTE, cwd=cwd), null, null, null)
-    os.close(null)
+    sandbox.begin(replace(EXECUTE, cwd=cwd))
     failed, _ = sandbox.init.expect(wire.ExecFailed)
     assert (failed.execution_id, failed.step) == (EXECUTE.execution_id, "chdir")
     assert sandbox.init.expect(wire.Exited)[0].execution_id == EXECUTE.execution_id
