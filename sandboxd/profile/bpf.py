@@ -28,8 +28,8 @@ JMP_JGE_K = 0x35
 JMP_JSET_K = 0x45
 RET_K = 0x06
 RET_A = 0x16
-_JUMPS = (JMP_JEQ_K, JMP_JGT_K, JMP_JGE_K, JMP_JSET_K)
-_KNOWN = {LD_W_ABS, LD_IMM, LDX_IMM, LD_MEM, LDX_MEM, ST, STX, ALU_AND_K, JMP_JA, *_JUMPS, RET_K, RET_A}
+JUMPS = (JMP_JEQ_K, JMP_JGT_K, JMP_JGE_K, JMP_JSET_K)
+_KNOWN = {LD_W_ABS, LD_IMM, LDX_IMM, LD_MEM, LDX_MEM, ST, STX, ALU_AND_K, JMP_JA, *JUMPS, RET_K, RET_A}
 
 
 class BadProgram(Exception):
@@ -85,7 +85,7 @@ def _check(at: int, instruction: Instruction, length: int) -> None:
     furthest = at + 1
     if instruction.code == JMP_JA:
         furthest += instruction.k
-    elif instruction.code in _JUMPS:
+    elif instruction.code in JUMPS:
         furthest += max(instruction.jt, instruction.jf)
     if furthest >= length and instruction.code not in (RET_K, RET_A):
         raise BadProgram(f"instruction {at}: jumps out of the program")
@@ -102,8 +102,8 @@ def run(program: Sequence[Instruction], call: Call) -> int:
         at += 1
         if code == LD_W_ABS:
             a = words[k >> 2]
-        elif code in _JUMPS:
-            at += step.jt if _taken(code, a, k) else step.jf
+        elif code in JUMPS:
+            at += step.jt if taken(code, a, k) else step.jf
         elif code == RET_K:
             return k
         elif code == JMP_JA:
@@ -126,7 +126,7 @@ def run(program: Sequence[Instruction], call: Call) -> int:
             return a & WORD
 
 
-def _taken(code: int, a: int, k: int) -> bool:
+def taken(code: int, a: int, k: int) -> bool:
     if code == JMP_JEQ_K:
         return a == k
     if code == JMP_JGE_K:

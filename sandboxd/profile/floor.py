@@ -153,5 +153,6 @@ ARGUMENTS: dict[str, tuple[Rule, ...]] = {
 MEMFD_SEALED: tuple[Rule, ...] = ((Match(1, 0x18, 0x8),),)
 
 # Answered with success and not carried out: many programs switch core files off and end if they cannot, and none is
-# ever written anyway. Holds for what is in here and not in ARGUMENTS.
+# ever written anyway. Holds for what is in here and neither in ARGUMENTS nor asks for an answer.
 PRETENDED: dict[str, tuple[Rule, ...]] = {"prlimit64": _CORE_LIMIT}
+ASKS: dict[str, tuple[Rule, ...]] = {"prlimit64": both(_CORE_LIMIT, _NO_NEW_LIMIT)}

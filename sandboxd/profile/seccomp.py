@@ -1,25 +1,27 @@
 """A profile's system calls → a classic BPF filter, and proof that the filter means what the profile says.
 
-Never hands out a filter that it has not run in `bpf` against the profile's own meaning: every number, every boundary of
-every argument rule, foreign architectures. Compiles with libseccomp through pyseccomp and never loads anything. Called
-by `load` (to refuse a profile early) and `compile`.
+Never hands out a filter that `proof` has not held against the profile's own meaning, for every call there can be.
+Compiles with libseccomp through pyseccomp and never loads anything. Called by `load` (to refuse a profile early) and
+`compile`.
 """
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from itertools import pairwise, product
+from itertools import pairwise
 
 import pyseccomp
 
 from sandboxd.errors import ProfileInvalid
-from sandboxd.profile import bpf, floor
-from sandboxd.profile.bpf import Call, Instruction
-from sandboxd.profile.rules import ANY, WORD, Match, Rule, both, holds, one_of
+from sandboxd.profile import bpf, floor, proof
+from sandboxd.profile.bpf import Instruction
+from sandboxd.profile.proof import Case, Cases, Wanted, always
+from sandboxd.profile.rules import ANY, WORD, Match, Rule, both, one_of
 from sandboxd.profile.schema import Allow, Seccomp
+from sandboxd.profile.walk import Unproven
 
 ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
@@ -27,9 +29,7 @@ KILL_PROCESS = 0x80000000
 _X32_BIT = 0x40000000
 _FIRST_NEGATIVE = 0x80000000
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
-_FOREIGN = (0x40000003, 0x40000028, 0x800000B7, 0xC0000015, 0)  # i386, arm, big-endian aarch64, ppc64le, none
 _NEWEST = 450  # of Linux 5.17, which every libseccomp since 2.5.4 knows; later calls are unknown numbers to all of us
-_GARBAGE = 0xA5A5_5A5A_DEAD_BEEF
 
 
 class Memfd(StrEnum):
@@ -47,17 +47,20 @@ class Meaning:
     allowed: dict[str, tuple[Rule, ...]]
     errnos: dict[str, int]
 
-    def action(self, name: str | None, args: tuple[int, ...]) -> int:
-        """The seccomp action for a call by its name; None is a number that no kernel we know has."""
+    def cases(self, name: str | None) -> Cases:
+        """The seccomp actions for a call by its name; None is a number that no kernel we know has."""
         if name is None:
-            return _errno(errno.ENOSYS)
+            return always(_errno(errno.ENOSYS))
         if name in self.errnos:
-            return _errno(self.errnos[name])
-        if name in self.allowed and holds(self.allowed[name], args):
-            return ALLOW
-        if name in self.allowed and holds(floor.PRETENDED.get(name, ()), args):
-            return _errno(0)
-        return _errno(errno.EPERM)
+            return always(_errno(self.errnos[name]))
+        if name not in self.allowed:
+            return always(_errno(errno.EPERM))
+        refused = _errno(errno.EPERM)
+        pretended = Case(floor.ASKS.get(name, ()), refused), Case(floor.PRETENDED.get(name, ()), _errno(0))
+        return Case(self.allowed[name], ALLOW), *pretended, *always(refused)
+
+    def action(self, name: str | None, args: tuple[int, ...]) -> int:
+        return proof.answer(self.cases(name), args)
 
 
 def _errno(number: int) -> int:
@@ -220,67 +223,26 @@ def _unknown_ranges(arch: int, known: list[int]) -> Iterator[tuple[int, int, int
 
 
 def mismatch(program: bytes, wanted: Meaning, machine: str = "") -> str | None:
-    """The first call that this filter answers otherwise than `wanted` says, in words; None if there is none."""
-    arch = _token(machine)
+    """A call that this filter answers otherwise than `wanted` says, in words; None if there is none."""
+    arch, numbers = _token(machine), known_numbers(machine)
+    answers = Wanted(arch, KILL_PROCESS, tuple(_answers(wanted, arch, numbers)))
     try:
         decoded = bpf.decode(program)
-    except bpf.BadProgram as error:
+        call = proof.difference(decoded, answers)
+    except (bpf.BadProgram, Unproven) as error:
         return str(error)
-    for call in _calls(wanted, arch, known_numbers(machine)):
-        got, expected = bpf.run(decoded, call), _expected(call, wanted, arch, machine)
-        if got != expected:
-            name = known_numbers(machine).get(call.number, "?")
-            args = ", ".join(hex(value) for value in call.args)
-            return f"{name} ({call.number:#x}, arch {call.arch:#x}) with ({args}) gives {got:#x}, not {expected:#x}"
-    return None
+    if call is None:
+        return None
+    name = numbers.get(call.number, "?")
+    args = ", ".join(hex(value) for value in call.args)
+    got, expected = bpf.run(decoded, call), answers.action(call)
+    return f"{name} ({call.number:#x}, arch {call.arch:#x}) with ({args}) gives {got:#x}, not {expected:#x}"
 
 
-def _expected(call: Call, wanted: Meaning, arch: int, machine: str) -> int:
-    if call.arch != arch:
-        return KILL_PROCESS
-    if arch == _ARCHITECTURES["x86_64"] and _X32_BIT <= call.number < _FIRST_NEGATIVE:
-        return KILL_PROCESS
-    return wanted.action(known_numbers(machine).get(call.number), call.args)
-
-
-def _calls(wanted: Meaning, arch: int, known: dict[int, str]) -> Iterator[Call]:
-    numbers = range(max(600, max(known) + 2))
-    everything = (*numbers, *(_X32_BIT | number for number in numbers), _FIRST_NEGATIVE, WORD, WORD - 1)
-    for number in everything:
-        yield Call(number, arch)
-        yield Call(number, arch, (_GARBAGE,) * 6)
-        yield Call(number, arch, ((1 << 64) - 1,) * 6)
-    for foreign in _FOREIGN:
-        for number in (0, 1, 59, 102, 359, 599, _X32_BIT, WORD):
-            yield Call(number, foreign)
-    for number, name in known.items():
-        for args in _boundaries(wanted.allowed.get(name, ())):
-            yield Call(number, arch, args)
-
-
-def _boundaries(alternatives: tuple[Rule, ...]) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Each alternative satisfied, each of its bits wrong in turn, and every combination of the values it knows."""
-    for rule in alternatives:
-        for background in (0, _GARBAGE):
-            yield _arguments(rule, background)
-        for match in rule:
-            for bit in range(32):
-                if match.mask >> bit & 1:
-                    flipped = Match(match.index, match.mask, match.value ^ 1 << bit)
-                    yield _arguments((*(other for other in rule if other is not match), flipped), _GARBAGE)
-    if any(len(rule) > 1 for rule in alternatives):
-        indexes = sorted({match.index for rule in alternatives for match in rule})
-        choices = (_values(index, alternatives) for index in indexes)
-        for combination in product(*choices):
-            yield _arguments(combination, _GARBAGE)
-
-
-def _values(index: int, alternatives: Iterable[Rule]) -> list[Match]:
-    return list(dict.fromkeys(match for rule in alternatives for match in rule if match.index == index))
-
-
-def _arguments(matches: Iterable[Match], background: int) -> tuple[int, int, int, int, int, int]:
-    args = [background] * 6
-    for match in matches:
-        args[match.index] = background & ~match.mask & (1 << 64) - 1 | match.value
-    return (args[0], args[1], args[2], args[3], args[4], args[5])
+def _answers(wanted: Meaning, arch: int, known: dict[int, str]) -> Iterator[tuple[int, Cases]]:
+    unknown = wanted.cases(None)
+    for number in range(max(known) + 2):
+        yield number, wanted.cases(known.get(number))
+    if arch == _ARCHITECTURES["x86_64"]:
+        yield _X32_BIT, always(KILL_PROCESS)
+        yield _FIRST_NEGATIVE, unknown

@@ -66,6 +66,13 @@ def test_the_core_limit_can_be_read_and_only_seems_to_be_set(new: int) -> None:
     assert answer(seccomp.compiled(spec("read"), machine="x86_64"), "prlimit64", 0, 4, new, 0) == EPERM
 
 
+def test_a_query_that_a_profile_leaves_out_is_refused_and_not_answered_with_nothing() -> None:
+    program = seccomp.compiled(spec("prlimit64", args=(Argument(index=1, one_of=(7,)),)), machine="x86_64")
+    assert answer(program, "prlimit64", 0, 7, 0, 1) == ALLOW
+    assert answer(program, "prlimit64", 0, 4, 0, 1) == EPERM
+    assert answer(program, "prlimit64", 0, 4, 1, 0) == 0x50000
+
+
 @pytest.mark.parametrize(
     ("memfd", "plain", "sealed", "executable"),
     [
