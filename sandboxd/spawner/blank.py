@@ -95,6 +95,9 @@ def verify(blank: Blank) -> None:
         switches = mounts_by_place.get("/proc/sys", "")
         if "ro" not in switches.partition(" - ")[0].replace(",", " ").split():
             raise BirthFailed("its /proc/sys is writable")
+    for place in mounts.OWN_PLACES:
+        if place not in mounts_by_place:
+            raise BirthFailed(f"it has nothing of its own on {place!r}; did somebody change the image meanwhile")
 
 
 def _child(

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sandboxd.spawner import sys
 from sandboxd.spawner.template import SHM, TMP, WORKSPACE, Bind, View
@@ -22,7 +22,7 @@ PROC_FULL = "/proc.full"
 _PROC_SUBSET = "/proc.subset"
 _PTS = "/pts"
 _EMPTY = "/empty"
-_MOUNT_POINTS = ("proc", "dev", TMP[1:], WORKSPACE[1:])
+OWN_PLACES = ("/proc", "/dev", TMP, WORKSPACE)
 # Small files are copied when the view is built: each mount less is time less per sandbox. A reload takes them anew.
 _MAX_COPY_BYTES = 1 << 20
 _MAX_PTYS = 64  # of the 3072 that all but the host's own terminals share
@@ -178,18 +178,33 @@ def enter_view(view: str, proc: str, owner: int, *, executable_workspace: bool) 
     The writable ones have next to no room until `give_room`. `owner` is the uid and gid of the workspace.
     """
     sys.mount(view, _NEW_ROOT, "", sys.MS_BIND | sys.MS_REC)
-    sys.mount(_DEV, f"{_NEW_ROOT}/dev", "", sys.MS_BIND | sys.MS_REC)
-    sys.mount(_PTS, f"{_NEW_ROOT}/dev/pts", "", sys.MS_BIND)
-    sys.mount(PROC_FULL if proc == "full" else _PROC_SUBSET, f"{_NEW_ROOT}/proc", "", sys.MS_BIND | sys.MS_REC)
+    _mount_in_root(_DEV, "/dev", "", sys.MS_BIND | sys.MS_REC)
+    _mount_in_root(_PTS, "/dev/pts", "", sys.MS_BIND)
+    _mount_in_root(PROC_FULL if proc == "full" else _PROC_SUBSET, "/proc", "", sys.MS_BIND | sys.MS_REC)
     for place in (TMP, SHM):
-        sys.mount(place[1:], _NEW_ROOT + place, "tmpfs", _HARD, f"{_NO_ROOM},mode=1777")
+        _mount_in_root(place[1:], place, "tmpfs", _HARD, f"{_NO_ROOM},mode=1777")
     flags = _workspace_flags(executable_workspace)
     data = f"{_NO_ROOM},mode=0755,uid={owner},gid={owner}"
-    sys.mount("workspace", _NEW_ROOT + WORKSPACE, "tmpfs", flags, data)
+    _mount_in_root("workspace", WORKSPACE, "tmpfs", flags, data)
     os.chdir(_NEW_ROOT)
     sys.pivot_root(".", ".")
     sys.umount2(".", sys.MNT_DETACH)
     os.chdir("/")
+
+
+def _mount_in_root(source: str, place: str, fstype: str, flags: int, data: str = "") -> None:
+    """Through no link: an image's owner may have put one there since the view was built.
+
+    The directory is found once and mounted on as `.`, so what it is called meanwhile does not matter.
+    """
+    root = os.open(_NEW_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        target = sys.openat2(root, place[1:], os.O_PATH | os.O_DIRECTORY, 0, _INSIDE)
+        os.fchdir(target)
+        os.close(target)
+    finally:
+        os.close(root)
+    sys.mount(source, ".", fstype, flags, data)
 
 
 def give_room(workspace: tuple[int, int], tmp: tuple[int, int], *, executable_workspace: bool) -> None:
@@ -282,8 +297,8 @@ def _furnish(path: str, view: View, sources: _Sources) -> None:
     root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if view.image:
-            for name in _MOUNT_POINTS:
-                _require_directory(root, name)
+            for place in OWN_PLACES:
+                _require_directory(root, place)
         else:
             _fill(root, view, sources)
         for target, (bind, tree) in sorted(sources.trees.items()):
@@ -302,8 +317,8 @@ def _furnish(path: str, view: View, sources: _Sources) -> None:
 
 def _fill(root: int, view: View, sources: _Sources) -> None:
     """Everything in a root of our own that is no mount: mount points, links, files."""
-    for name in _MOUNT_POINTS:
-        os.mkdir(name, 0o755, dir_fd=root)
+    for place in OWN_PLACES:
+        os.mkdir(place[1:], 0o755, dir_fd=root)
     for link, target in sources.links:
         _make_parents(root, link)
         os.symlink(target, link.lstrip("/"), dir_fd=root)
@@ -329,20 +344,23 @@ def _write_file(root: int, path: str, content: bytes) -> None:
         os.close(fd)
 
 
-def _require_directory(root: int, name: str) -> None:
+def _require_directory(root: int, place: str) -> None:
     try:
-        os.close(sys.openat2(root, name, os.O_PATH | os.O_DIRECTORY, 0, _INSIDE))
+        os.close(sys.openat2(root, place[1:], os.O_PATH | os.O_DIRECTORY, 0, _INSIDE))
     except OSError as error:
-        raise ViewInvalid(f"the image has no directory '/{name}': {error.strerror}; create it in the image") from error
+        raise ViewInvalid(f"the image has no directory {place!r}: {error.strerror}; create it in the image") from error
 
 
 def _make_parents(root: int, path: str) -> None:
-    parts = path.strip("/").split("/")
-    for depth in range(1, len(parts)):
-        try:
-            os.mkdir("/".join(parts[:depth]), 0o755, dir_fd=root)
-        except FileExistsError:
-            continue
+    directory = os.dup(root)
+    try:
+        for part in path.strip("/").split("/")[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=directory)
+            above, directory = directory, sys.openat2(directory, part, os.O_PATH | os.O_DIRECTORY, 0, _INSIDE)
+            os.close(above)
+    finally:
+        os.close(directory)
 
 
 def _seal(path: str, attributes: int) -> None:

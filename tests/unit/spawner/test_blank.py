@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,26 @@ def test_process_with_writable_kernel_switches_is_refused(children: Children) ->
     os.read(read, 1)
     born = _blank(pid, UID)
     with pytest.raises(BirthFailed, match="/proc/sys is writable"):
+        blank.verify(born)
+    born.sock.close()
+    os.close(read)
+    os.close(write)
+
+
+def test_process_whose_mounts_went_elsewhere_is_refused(children: Children, tmp_path: Path) -> None:
+    """Here: one that is shut up in an empty directory."""
+    need_root()
+    read, write = os.pipe()
+
+    def change() -> None:
+        os.chroot(tmp_path)
+        _become(UID, UID)
+        os.write(write, b"x")
+
+    pid = children.start(change)
+    os.read(read, 1)
+    born = _blank(pid, UID)
+    with pytest.raises(BirthFailed, match="nothing of its own on '/proc'"):
         blank.verify(born)
     born.sock.close()
     os.close(read)

@@ -1,16 +1,19 @@
 """The stage and its views on the real kernel, each in a mount namespace that is thrown away."""
 
+import errno
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from sandboxd.spawner import wire
 from sandboxd.spawner.mounts import Stage, ViewInvalid, view_digest
 from sandboxd.spawner.template import Bind, View
 from tests.skips import need_root
-from tests.unit.spawner.spawner_rig import VIEW, Daemon
+from tests.unit.spawner import spawner_rig
+from tests.unit.spawner.spawner_rig import TEMPLATE, VIEW, Daemon
 from tests.unit.spawner.thrown_away import in_own_mounts
 
 EMPTY = View("", (), (), ())
@@ -106,6 +109,61 @@ def test_bind_below_a_link_of_the_image_is_refused(image: Path) -> None:
     (image / "data").symlink_to("/etc")
     view = replace(EMPTY, image=str(image), binds=(Bind("/usr", "/data", executable=True, optional=False),))
     assert _built(view, lambda path: "built").startswith("invalid: cannot build the root")
+
+
+@dataclass(frozen=True, slots=True)
+class WithImage:
+    """A spawner that makes each sandbox when it is asked for, from an image in which programs run."""
+
+    image: Path
+    daemon: Daemon
+
+
+@pytest.fixture(scope="module")
+def with_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithImage]:
+    need_root()
+    image = tmp_path_factory.mktemp("image")
+    image.chmod(0o755)
+    for name in ("proc", "dev", "tmp", "workspace", "etc", "usr"):
+        (image / name).mkdir()
+    for name in ("bin", "lib", "lib64"):
+        (image / name).symlink_to(f"usr/{name}")
+    with spawner_rig.start(tmp_path_factory.mktemp("spawner"), "--blank-stock", "0") as rig:
+        rig.compile(replace(TEMPLATE, view=replace(VIEW, image=str(image), symlinks=(), files=())))
+        yield WithImage(image, rig.daemon())
+
+
+def _works(daemon: Daemon, number: int) -> bool:
+    sandbox = daemon.ready_sandbox(spawner_rig.launch(number))
+    ended = sandbox.run("/bin/sh", "-c", "echo x | tee /workspace/x /tmp/x; ls /etc")
+    daemon.destroy(sandbox)
+    return (ended.status, ended.output) == (0, "x\n")
+
+
+@pytest.mark.parametrize("target", ["etc", "../dev", "/proc.full", "/etc"])
+@pytest.mark.parametrize("name", ["proc", "dev", "tmp", "workspace"])
+def test_link_put_into_an_image_diverts_no_mount(name: str, target: str, with_image: WithImage) -> None:
+    """CVE-2019-16884, CVE-2023-27561, CVE-2025-31133, CVE-2025-52565, by an owner who swaps it after the check."""
+    place, daemon = with_image.image / name, with_image.daemon
+    assert _works(daemon, 1)
+    place.rename(with_image.image / "aside")
+    place.symlink_to(target)
+    try:
+        daemon.peer.send(spawner_rig.launch(2))
+        refused, _ = daemon.peer.expect(wire.Refused)
+    finally:
+        place.unlink()
+        (with_image.image / "aside").rename(place)
+    assert (refused.request_id, refused.reason) == (2, "launch_failed")
+    assert refused.message == f"view: [Errno {errno.ELOOP}] openat2: {os.strerror(errno.ELOOP)}: '{name}'"
+    assert _works(daemon, 3)
+
+
+def test_file_below_a_link_of_the_profile_leaves_the_stage_alone() -> None:
+    view = replace(EMPTY, symlinks=(("/bin", "/views"),), files=(("/bin/a/b/c", ""),))
+    answer = _built(view, lambda path: "built")
+    assert answer.startswith("invalid: cannot build the root")
+    assert answer.endswith("left: []")
 
 
 def test_same_view_is_built_once_and_unused_ones_go() -> None:
