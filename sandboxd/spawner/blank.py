@@ -1,9 +1,10 @@
-"""The birth of a blank init: everything of a sandbox but a profile's filter and limits, done before anybody asks.
+"""The birth of a blank init: everything of a sandbox but a profile's filter, done before anybody asks.
 
 The child's half runs in the new process and never returns; the parent's half maps and verifies it from outside. Called
 by `stock`. The order of steps is the point: each says why it stands there.
 """
 
+import contextlib
 import errno
 import gc
 import os
@@ -40,10 +41,14 @@ class Blank:
     sock: socket.socket
     ids: IdBlock
     cgroup: Cgroup
-    shape: Shape
+    likely: Prepared  # the template it will probably get; for another one its limits and room are changed
     counters: tuple[tuple[str, int], ...] = ()
     net: int = -1  # its network namespace; by pidfd that would want CAP_SYS_PTRACE
     ready: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        return self.likely.shape
 
     def advance(self) -> None:
         """Serve one message of the child's; afterwards `ready` may be set. BirthFailed ends it."""
@@ -55,6 +60,8 @@ class Blank:
             self.sock.send(MAPPED)
         elif message == READY:
             verify(self)
+            with contextlib.suppress(OSError):  # v1 refuses a memory limit below what is used: the launch is told that
+                self.cgroup.limit(self.likely.limits)
             self.counters = self.cgroup.counters()
             self.ready = True
         else:
@@ -69,18 +76,18 @@ class Blank:
             os.close(self.net)
 
 
-def begin(ids: IdBlock, cgroup: Cgroup, shape: Shape, prepared: Mapping[str, Prepared]) -> Blank:
+def begin(ids: IdBlock, cgroup: Cgroup, likely: Prepared, prepared: Mapping[str, Prepared]) -> Blank:
     """Clone it; the rest happens through `Blank.advance` as its socket becomes readable."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, pidfd = sys.clone3(_FIRST, cgroup.directory_fd)
     if pid == 0:
         try:
-            _child(theirs, ids, cgroup, shape, prepared)
+            _child(theirs, ids, cgroup, likely, prepared)
         finally:
             os._exit(1)  # whatever happened: never back into the spawner's own code
     theirs.close()
     ours.setblocking(False)
-    return Blank(pid, pidfd, ours, ids, cgroup, shape)
+    return Blank(pid, pidfd, ours, ids, cgroup, likely)
 
 
 def verify(blank: Blank) -> None:
@@ -101,7 +108,7 @@ def verify(blank: Blank) -> None:
 
 
 def _child(
-    sock: socket.socket, ids: IdBlock, cgroup: Cgroup, shape: Shape, prepared: Mapping[str, Prepared]
+    sock: socket.socket, ids: IdBlock, cgroup: Cgroup, likely: Prepared, prepared: Mapping[str, Prepared]
 ) -> NoReturn:
     step = "start"
     try:
@@ -144,7 +151,7 @@ def _child(
         step = "setrlimit"
         payload.limit_for_good()
         step = "view"
-        cage = init.furnish(shape, prepared, single_id=ids.single)
+        cage = init.furnish(likely.shape, prepared, likely.room, single_id=ids.single)
         step = "arm"
         armed = cage.arm(0)
         sock.send(READY)

@@ -51,6 +51,7 @@ class Cage:
 
     shape: Shape
     prepared: Mapping[str, Prepared]
+    room: mounts.Room
     ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
     single_id: bool
 
@@ -61,13 +62,13 @@ class Cage:
         return payload.arm(slot, self.prepared, self.ruleset_fd, single_id=self.single_id)
 
 
-def furnish(shape: Shape, prepared: Mapping[str, Prepared], *, single_id: bool) -> Cage:
+def furnish(shape: Shape, prepared: Mapping[str, Prepared], room: mounts.Room, *, single_id: bool) -> Cage:
     """Everything of the shape, in the new namespaces: the view becomes this process's root."""
-    mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, executable_workspace=shape.workspace_executable)
+    mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, room, executable_workspace=shape.workspace_executable)
     sys.sethostname(shape.hostname)
     abi = landlock.abi()
     ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
-    return Cage(shape, prepared, ruleset_fd, single_id)
+    return Cage(shape, prepared, room, ruleset_fd, single_id)
 
 
 def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
@@ -79,12 +80,10 @@ def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
     if not isinstance(assign, wire.Assign) or len(fds) != 1 or assign.template not in cage.prepared:
         raise wire.ProtocolError("expected Assign")
     control = socket.socket(fileno=fds[0])
+    room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
     try:
-        mounts.give_room(
-            (assign.workspace_bytes, assign.workspace_inodes),
-            (assign.tmp_bytes, assign.tmp_inodes),
-            executable_workspace=cage.shape.workspace_executable,
-        )
+        if room != cage.room:
+            mounts.give_room(room, executable_workspace=cage.shape.workspace_executable)
     except OSError as error:
         wire.send(control, wire.Answer(0, error.errno or errno.EIO, str(error), ()))
         raise

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from sandboxd.spawner import sys
 from sandboxd.spawner.template import SHM, TMP, WORKSPACE, Bind, View
@@ -26,7 +27,6 @@ OWN_PLACES = ("/proc", "/dev", TMP, WORKSPACE)
 # Small files are copied when the view is built: each mount less is time less per sandbox. A reload takes them anew.
 _MAX_COPY_BYTES = 1 << 20
 _MAX_PTYS = 64  # of the 3072 that all but the host's own terminals share
-_NO_ROOM = "size=4k,nr_inodes=2"  # never 0: that would mean unlimited
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEV_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -172,19 +172,37 @@ def mask_proc() -> None:
             sys.mount("none", path, "", sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | _HARD)
 
 
-def enter_view(view: str, proc: str, owner: int, *, executable_workspace: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Of the writable mounts; no number is ever 0, which would mean unlimited. /tmp and /dev/shm have `tmp` each."""
+
+    workspace_bytes: int
+    workspace_inodes: int
+    tmp_bytes: int
+    tmp_inodes: int
+
+    @property
+    def workspace(self) -> str:
+        return f"size={self.workspace_bytes},nr_inodes={self.workspace_inodes}"
+
+    @property
+    def tmp(self) -> str:
+        return f"size={self.tmp_bytes},nr_inodes={self.tmp_inodes}"
+
+
+def enter_view(view: str, proc: str, owner: int, room: Room, *, executable_workspace: bool) -> None:
     """Make this process's root that view with its own proc, dev and writable mounts, and nothing else.
 
-    The writable ones have next to no room until `give_room`. `owner` is the uid and gid of the workspace.
+    `owner` is the uid and gid of the workspace.
     """
     sys.mount(view, _NEW_ROOT, "", sys.MS_BIND | sys.MS_REC)
     _mount_in_root(_DEV, "/dev", "", sys.MS_BIND | sys.MS_REC)
     _mount_in_root(_PTS, "/dev/pts", "", sys.MS_BIND)
     _mount_in_root(PROC_FULL if proc == "full" else _PROC_SUBSET, "/proc", "", sys.MS_BIND | sys.MS_REC)
     for place in (TMP, SHM):
-        _mount_in_root(place[1:], place, "tmpfs", _HARD, f"{_NO_ROOM},mode=1777")
+        _mount_in_root(place[1:], place, "tmpfs", _HARD, f"{room.tmp},mode=1777")
     flags = _workspace_flags(executable_workspace)
-    data = f"{_NO_ROOM},mode=0755,uid={owner},gid={owner}"
+    data = f"{room.workspace},mode=0755,uid={owner},gid={owner}"
     _mount_in_root("workspace", WORKSPACE, "tmpfs", flags, data)
     os.chdir(_NEW_ROOT)
     sys.pivot_root(".", ".")
@@ -207,12 +225,11 @@ def _mount_in_root(source: str, place: str, fstype: str, flags: int, data: str =
     sys.mount(source, ".", fstype, flags, data)
 
 
-def give_room(workspace: tuple[int, int], tmp: tuple[int, int], *, executable_workspace: bool) -> None:
-    """Set the (bytes, inodes) of the writable mounts, inside the finished view."""
+def give_room(room: Room, *, executable_workspace: bool) -> None:
+    """Change the room of the writable mounts, inside the finished view."""
     for place in (TMP, SHM):
-        sys.mount("none", place, "", sys.MS_REMOUNT | _HARD, f"size={tmp[0]},nr_inodes={tmp[1]}")
-    flags = sys.MS_REMOUNT | _workspace_flags(executable_workspace)
-    sys.mount("none", WORKSPACE, "", flags, f"size={workspace[0]},nr_inodes={workspace[1]}")
+        sys.mount("none", place, "", sys.MS_REMOUNT | _HARD, room.tmp)
+    sys.mount("none", WORKSPACE, "", sys.MS_REMOUNT | _workspace_flags(executable_workspace), room.workspace)
 
 
 def _workspace_flags(executable: bool) -> int:

@@ -6,8 +6,9 @@ Made once per (re)load; every init inherits them by fork. Called by the main pro
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sandboxd.spawner.cgroup_base import CgroupLimits
 from sandboxd.spawner.ids import PER_SANDBOX
-from sandboxd.spawner.mounts import Stage
+from sandboxd.spawner.mounts import Room, Stage
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Template
 from sandboxd.spawner.wire import Execute, Launch
@@ -32,6 +33,18 @@ class Prepared:
     template: Template
     filter: Filter
     shape: Shape
+
+    @property
+    def room(self) -> Room:
+        """What a launch gets that asks for no less than the profile gives."""
+        ceilings = self.template.ceilings
+        return Room(ceilings.workspace_bytes, ceilings.workspace_inodes, ceilings.tmp_bytes, ceilings.tmp_inodes)
+
+    @property
+    def limits(self) -> CgroupLimits:
+        """Likewise."""
+        ceilings = self.template.ceilings
+        return CgroupLimits(ceilings.memory_bytes, ceilings.pids, ceilings.cpus)
 
 
 class LaunchRefused(Exception):

@@ -297,7 +297,7 @@ class Service:
             return
         self._expected.add(launch.sandbox_id)
         generation = self._generation
-        self._stock.take(prepared.shape, lambda blank: self._assign(launch, generation, blank))
+        self._stock.take(prepared, lambda blank: self._assign(launch, generation, blank))
 
     def _assign(self, launch: wire.Launch, generation: int, blank: Blank | BirthFailed) -> None:
         self._expected.discard(launch.sandbox_id)

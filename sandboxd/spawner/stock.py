@@ -37,27 +37,30 @@ class Stock:
         self._births: dict[int, Blank] = {}
         self._idle: list[Blank] = []
         self._waiting: deque[tuple[Shape, Taker]] = deque()
-        self._wanted: list[Shape] = []  # asked for last comes first
+        self._wanted: dict[Shape, Prepared] = {}  # the template each was asked for last; oldest first
         self._failing = False  # no refill by itself until somebody asks again
 
     def replace(self, prepared: Mapping[str, Prepared]) -> None:
         """New templates: blanks inherited the old ones, so they go, and who waits for an old shape is told."""
         self.close()
         self._prepared = dict(prepared)
-        shapes = list(dict.fromkeys(p.shape for p in sorted(prepared.values(), key=_default_first)))
-        self._wanted = shapes[:_REMEMBERED_SHAPES]
+        self._wanted = {}
+        for one in sorted(prepared.values(), key=_default_last):
+            self._want(one)
         waiting, self._waiting = self._waiting, deque()
         for shape, taker in waiting:
-            if shape in shapes:
-                self.take(shape, taker)
+            if shape in self._wanted:
+                self.take(self._wanted[shape], taker)
             else:
                 taker(BirthFailed("the profiles were changed meanwhile; try again"))
+        self._forget_shapes()
 
-    def take(self, shape: Shape, taker: Taker) -> None:
+    def take(self, prepared: Prepared, taker: Taker) -> None:
         """Calls back with a ready blank, at once if one is idle; with the failure if none can be made."""
         self._failing = False
-        if self._wanted[:1] != [shape]:
-            self._wanted = [shape, *(other for other in self._wanted if other != shape)][:_REMEMBERED_SHAPES]
+        shape = prepared.shape
+        self._want(prepared)
+        self._forget_shapes()
         for blank in [idle for idle in self._idle if idle.shape == shape]:
             self._idle.remove(blank)
             if _lives(blank):
@@ -66,23 +69,24 @@ class Stock:
             self.discard(blank)
         self._waiting.append((shape, taker))
         if _count(self._births.values(), shape) < sum(1 for waiting, _ in self._waiting if waiting == shape):
-            self._begin(shape)
+            self._begin(prepared)
 
     @property
     def wants_refill(self) -> bool:
-        return not self._failing and self._next_shape() is not None
+        return not self._failing and self._next() is not None
 
     @property
     def patience_seconds(self) -> float:
         """How long it must have been quiet before `refill` is due."""
-        enough = bool(self._wanted) and 2 * _count(self._idle, self._wanted[0]) >= self._target
+        latest = next(reversed(self._wanted), None)
+        enough = latest is not None and 2 * _count(self._idle, latest) >= self._target
         return _ENOUGH_SECONDS if enough else _SHORT_SECONDS
 
     def refill(self) -> None:
         """Begin one more. Called when idle: a birth competes with requests for the CPU."""
-        shape = self._next_shape()
-        if shape is not None:
-            self._begin(shape)
+        likely = self._next()
+        if likely is not None:
+            self._begin(likely)
 
     def close(self) -> None:
         for blank in self._births.values():
@@ -100,15 +104,24 @@ class Stock:
         if remove(blank.cgroup):
             self._ids.give_back(blank.ids)
 
-    def _next_shape(self) -> Shape | None:
-        """The shape of which one more is to be made, by how recently it was asked for."""
-        for place, shape in enumerate(self._wanted):
+    def _want(self, prepared: Prepared) -> None:
+        self._wanted.pop(prepared.shape, None)
+        self._wanted[prepared.shape] = prepared
+
+    def _forget_shapes(self) -> None:
+        for shape in list(self._wanted)[:-_REMEMBERED_SHAPES]:
+            del self._wanted[shape]
+
+    def _next(self) -> Prepared | None:
+        """Of what one more is to be made, by how recently it was asked for."""
+        for place, (shape, likely) in enumerate(reversed(self._wanted.items())):
             there = _count(self._idle, shape) + _count(self._births.values(), shape)
             if there < (self._target if place == 0 else min(1, self._target)):
-                return shape
+                return likely
         return None
 
-    def _begin(self, shape: Shape) -> None:
+    def _begin(self, likely: Prepared) -> None:
+        shape = likely.shape
         try:
             ids = self._take_ids(shape)
         except IdsUnavailable as error:
@@ -117,7 +130,7 @@ class Stock:
         cgroup = None
         try:
             cgroup = self._tree.create(secrets.token_hex(16))
-            blank = begin(ids, cgroup, shape, self._prepared)
+            blank = begin(ids, cgroup, likely, self._prepared)
         except OSError as error:
             if cgroup is not None:
                 remove(cgroup)
@@ -184,5 +197,5 @@ def _count(blanks: Iterable[Blank], shape: Shape) -> int:
     return sum(1 for blank in blanks if blank.shape == shape)
 
 
-def _default_first(prepared: Prepared) -> tuple[bool, str]:
-    return prepared.template.name != "default", prepared.template.name
+def _default_last(prepared: Prepared) -> tuple[bool, str]:
+    return prepared.template.name == "default", prepared.template.name

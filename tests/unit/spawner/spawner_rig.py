@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from sandboxd.spawner import template, wire
+from sandboxd.spawner.plans import Prepared, Shape
+from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Bind, Ceilings, Template, View
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,6 +67,7 @@ TEMPLATE = Template(
     ceilings=CEILINGS,
 )
 LAUNCH = wire.Launch(1, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
+PREPARED = Prepared(TEMPLATE, Filter(ALLOW_ALL), Shape("/views/x", "sandbox", "full", False, (), True))
 EXECUTE = wire.Execute("e" * 32, ("/bin/true",), (("PATH", "/usr/bin:/bin"),), "/workspace", 0, 64, 8 << 20, 5.0, 0, 0)
 
 

@@ -11,19 +11,17 @@ from sandboxd.spawner import blank
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup_base import NoCgroup
 from sandboxd.spawner.ids import IdBlock
-from sandboxd.spawner.plans import Shape
 from tests.skips import need_root
 from tests.unit.spawner.conftest import Children
-from tests.unit.spawner.spawner_rig import Daemon
+from tests.unit.spawner.spawner_rig import PREPARED, Daemon
 
-SHAPE = Shape("/views/none", "sandbox", "full", False, (), True)
 UID = 64_410
 
 
 def _blank(pid: int, uid: int) -> Blank:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.close()
-    return Blank(pid, -1, ours, IdBlock(1, uid, uid, single=False), NoCgroup(), SHAPE)
+    return Blank(pid, -1, ours, IdBlock(1, uid, uid, single=False), NoCgroup(), PREPARED)
 
 
 def _become(uid: int, gid: int) -> None:

@@ -8,8 +8,8 @@ from sandboxd.spawner.blank import Blank
 from sandboxd.spawner.cgroup_base import NoCgroup
 from sandboxd.spawner.ids import IdBlock
 from sandboxd.spawner.living import Living, remove
-from sandboxd.spawner.plans import Shape
 from tests.unit.spawner.conftest import Children
+from tests.unit.spawner.spawner_rig import PREPARED
 
 
 class Stubborn(NoCgroup):
@@ -39,10 +39,9 @@ def test_finished_sandbox_tells_its_status_and_holds_nothing(children: Children)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.close()
-    shape = Shape("/views/a", "sandbox", "full", False, (), True)
     counter = os.open(os.devnull, os.O_RDONLY)
     block = IdBlock(1, 1016, 1016, single=False)
-    blank = Blank(pid, os.pidfd_open(pid), ours, block, NoCgroup(), shape, (("cpu.stat", counter),))
+    blank = Blank(pid, os.pidfd_open(pid), ours, block, NoCgroup(), PREPARED, (("cpu.stat", counter),))
     living = Living("a" * 32, blank, control)
     names, fds = living.descriptors()
     assert names == ("pidfd", "init", "cpu.stat")

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from sandboxd.spawner import plans
-from sandboxd.spawner.seccomp import Filter
-from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, TEMPLATE
+from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, PREPARED, TEMPLATE
 
-SHAPE = plans.Shape("/views/x", "sandbox", "full", False, (), True)
-PREPARED = {TEMPLATE.digest: plans.Prepared(TEMPLATE, Filter(TEMPLATE.seccomp), SHAPE)}
+LOADED = {TEMPLATE.digest: PREPARED}
 OF_A_LAUNCH = ("memory_bytes", "pids", "cpus", "workspace_bytes", "workspace_inodes", "tmp_bytes", "tmp_inodes")
 OF_AN_EXECUTION = ("open_files", "file_size_bytes", "cpu_seconds")
 
@@ -24,11 +22,11 @@ def test_every_ceiling_is_held_by_one_of_the_two_checks() -> None:
 def test_launch_may_be_at_a_ceiling_and_not_above_it(name: str) -> None:
     ceiling = getattr(CEILINGS, name)
     change: dict[str, Any] = {name: ceiling}
-    assert plans.check(replace(LAUNCH, **change), PREPARED) is PREPARED[TEMPLATE.digest]
+    assert plans.check(replace(LAUNCH, **change), LOADED) is PREPARED
     for wrong in (ceiling * 2, ceiling + 1, 0, -1, float("nan")):
         change = {name: wrong}
         with pytest.raises(plans.LaunchRefused, match=name) as refusal:
-            plans.check(replace(LAUNCH, **change), PREPARED)
+            plans.check(replace(LAUNCH, **change), LOADED)
         assert refusal.value.reason == "above_ceiling"
 
 
@@ -47,17 +45,17 @@ def test_execution_may_be_at_a_ceiling_and_not_above_it(name: str) -> None:
 
 
 def test_network_may_be_none_or_the_templates() -> None:
-    closed = {TEMPLATE.digest: replace(PREPARED[TEMPLATE.digest], template=replace(TEMPLATE, network="none"))}
-    plans.check(replace(LAUNCH, network="loopback"), PREPARED)
+    closed = {TEMPLATE.digest: replace(PREPARED, template=replace(TEMPLATE, network="none"))}
+    plans.check(replace(LAUNCH, network="loopback"), LOADED)
     plans.check(replace(LAUNCH, network="none"), closed)
-    for network, prepared in (("loopback", closed), ("host", PREPARED), ("", PREPARED)):
+    for network, prepared in (("loopback", closed), ("host", LOADED), ("", LOADED)):
         with pytest.raises(plans.LaunchRefused, match="wider"):
             plans.check(replace(LAUNCH, network=network), prepared)
 
 
 def test_unknown_template_is_refused() -> None:
     with pytest.raises(plans.LaunchRefused) as refusal:
-        plans.check(replace(LAUNCH, template=""), PREPARED)
+        plans.check(replace(LAUNCH, template=""), LOADED)
     assert refusal.value.reason == "template_unknown"
 
 

@@ -13,16 +13,18 @@ from sandboxd.spawner import stock
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup_base import Cgroup, NoTree
 from sandboxd.spawner.ids import IdBlock, IdPool
-from sandboxd.spawner.plans import Prepared, Shape
-from sandboxd.spawner.seccomp import Filter
-from tests.unit.spawner.spawner_rig import ALLOW_ALL, TEMPLATE
+from sandboxd.spawner.plans import Prepared
+from tests.unit.spawner.spawner_rig import PREPARED, TEMPLATE
 
-A = Shape("/views/a", "sandbox", "full", False, (), True)
-B = replace(A, view="/views/b")
+A = PREPARED
+B = replace(A, shape=replace(A.shape, view="/views/b"), template=replace(TEMPLATE, name="other"))
+LARGER_A = replace(A, template=replace(TEMPLATE, name="larger"))
 
 
-def _prepared(*shapes: Shape) -> dict[str, Prepared]:
-    return {shape.view: Prepared(replace(TEMPLATE, name=shape.view), Filter(ALLOW_ALL), shape) for shape in shapes}
+def _prepared(*each: Prepared) -> dict[str, Prepared]:
+    """The first is the default, of which the stock is made before anybody asks."""
+    default = replace(each[0], template=replace(each[0].template, name="default"))
+    return {one.shape.view: one for one in (default, *each[1:])}
 
 
 class FakeBlank(Blank):
@@ -44,7 +46,7 @@ class Births:
         self.stock = stock.Stock(self.ids, NoTree("test"), 2, self.selector)
         self.got: list[Blank | BirthFailed] = []
 
-    def begin(self, ids: IdBlock, cgroup: Cgroup, shape: Shape, prepared: Mapping[str, Prepared]) -> Blank:
+    def begin(self, ids: IdBlock, cgroup: Cgroup, likely: Prepared, prepared: Mapping[str, Prepared]) -> Blank:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
@@ -52,7 +54,7 @@ class Births:
                 signal.pause()
         with theirs:
             theirs.send(self.word)
-        blank = FakeBlank(pid, os.pidfd_open(pid), ours, ids, cgroup, shape)
+        blank = FakeBlank(pid, os.pidfd_open(pid), ours, ids, cgroup, likely)
         self.born.append(blank)
         return blank
 
@@ -84,7 +86,7 @@ def births(monkeypatch: pytest.MonkeyPatch) -> Iterator[Births]:
 def test_stock_fills_to_its_target_with_the_first_shape_and_one_of_the_next(births: Births) -> None:
     births.stock.replace(_prepared(A, B))
     births.fill()
-    assert [blank.shape for blank in births.born] == [A, A, B]
+    assert [blank.shape for blank in births.born] == [A.shape, A.shape, B.shape]
 
 
 def test_idle_blank_is_handed_out_at_once_and_never_twice(births: Births) -> None:
@@ -97,6 +99,13 @@ def test_idle_blank_is_handed_out_at_once_and_never_twice(births: Births) -> Non
     assert len(births.got) == 2
     births.serve()
     assert len({blank.pid for blank in births.got if isinstance(blank, Blank)}) == 3
+
+
+def test_blanks_are_made_for_the_template_that_was_asked_for_last(births: Births) -> None:
+    births.stock.replace(_prepared(A))
+    births.stock.take(LARGER_A, births.got.append)
+    births.fill()
+    assert [blank.likely.template.name for blank in births.born] == ["larger"] * 3
 
 
 def test_blank_that_died_idle_is_not_handed_out(births: Births) -> None:
