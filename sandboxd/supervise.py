@@ -30,6 +30,7 @@ from sandboxd.runtime.base import Sandbox
 CPU_POLL_SECONDS = 0.1
 STOP_GRACE_SECONDS = 2.0
 COLLECT_SECONDS = 10.0
+TIDY_AFTER_SECONDS = 0.002  # the answer goes first: to take a sandbox apart keeps a CPU busy for as long as sending it
 NOTHING_COLLECTED = Collected((), (), limit_reached=False)
 NOBODY_WAITS = (EndReason.CANCELLED, EndReason.NODE_SHUTDOWN)  # for the files
 
@@ -86,6 +87,7 @@ class Supervision:
         try:
             outcome = await self._see_through()
             await on_outcome(outcome)
+            await asyncio.sleep(TIDY_AFTER_SECONDS)
         finally:
             await self._destroy()
         return outcome

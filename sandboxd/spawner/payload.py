@@ -100,6 +100,8 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         os.setresuid(uid, uid, uid)
         step = "capset"  # with one id for all there was no change of uid that would have dropped them
         sys.drop_capabilities()
+        step = "sched_setscheduler"
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # init's may be another
         step = "signals"
         _reset_signals()
         _rlimits(_SAMPLE), wire.decode(wire.encode(_SAMPLE))  # what these touch is copied now, not when somebody waits

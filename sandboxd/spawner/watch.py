@@ -30,7 +30,7 @@ class LimitWatch:
     def finish(self) -> tuple[str, ...]:
         """The last look; all that was reached."""
         self._look_at_storage()
-        if any(_largest_file(place) >= self._file_size_bytes for place, _ in _PLACES):
+        if any(_has_files(place) and _largest_file(place) >= self._file_size_bytes for place, _ in _PLACES):
             self._reached.add("file_size")
         return tuple(sorted(self._reached))
 
@@ -54,6 +54,12 @@ def _processes(main: int) -> list[int]:
         return [int(name) for name in os.listdir("/proc") if name.isdecimal() and name != "1"]
     except OSError:
         return [main]
+
+
+def _has_files(top: str) -> bool:
+    """Whether there is more than its own directory."""
+    room = os.statvfs(top)
+    return room.f_files - room.f_ffree > 1
 
 
 def _largest_file(top: str) -> int:
