@@ -10,8 +10,8 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 MAX_PACKET = 48 * 1024
@@ -267,34 +267,36 @@ Message = (
 _INT_END = 1 << 63  # nothing that is counted here has more bits, and no system call or response takes more
 _MAX_FLOAT = 1e300  # beyond it JSON has infinities, and an int may be too large for a float
 
-_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Message)}
-_HINTS: dict[type[Any], dict[str, Any]] = {cls: get_type_hints(cls) for cls in _TYPES.values()}
+_Check = Callable[[object], object]
 
 
 def encode(message: Message) -> bytes:
-    body: dict[str, object] = {"type": type(message).__name__}
-    for field in fields(message):
-        body[field.name] = getattr(message, field.name)
-    return json.dumps(body, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+    form = _FORMS[type(message).__name__]
+    body = {"type": form.name, **{name: getattr(message, name) for name in form.checks}}
+    return _ENCODER.encode(body).encode()
 
 
 def decode(data: bytes) -> Message:
     """`ProtocolError` for anything that `encode` could not have made."""
     try:
         # As UTF-8 and nothing else: given bytes, json would guess UTF-16 or UTF-32 and import a codec for it.
-        body = json.loads(data.decode(), parse_constant=_refuse_constant)
+        body = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise ProtocolError("not an object")
     name = body.pop("type", None)
-    cls = _TYPES.get(name) if isinstance(name, str) else None
-    if cls is None:
+    form = _FORMS.get(name) if isinstance(name, str) else None
+    if form is None:
         raise ProtocolError(f"unknown message {name!r}")
-    hints = _HINTS[cls]
-    if body.keys() != hints.keys():
-        raise ProtocolError(f"{name}: fields {sorted(body)} are not {sorted(hints)}")
-    decoded: Message = cls(**{key: _checked(f"{name}.{key}", hints[key], value) for key, value in body.items()})
+    if body.keys() != form.checks.keys():
+        raise ProtocolError(f"{name}: fields {sorted(body)} are not {sorted(form.checks)}")
+    for key, check in form.checks.items():
+        try:
+            body[key] = check(body[key])
+        except ProtocolError as error:
+            raise ProtocolError(f"{name}.{key}: {error}") from None
+    decoded: Message = form.make(**body)
     return decoded
 
 
@@ -302,25 +304,69 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def _checked(where: str, hint: Any, value: object) -> object:
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ProtocolError(f"{where}: expected a list")
-        arguments = get_args(hint)
-        if arguments[-1] is Ellipsis:
-            return tuple(_checked(where, arguments[0], item) for item in value)
-        if len(value) != len(arguments):
-            raise ProtocolError(f"{where}: expected {len(arguments)} items")
-        return tuple(_checked(where, argument, item) for argument, item in zip(arguments, value, strict=True))
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not -_MAX_FLOAT <= value <= _MAX_FLOAT:
-            raise ProtocolError(f"{where}: out of range")
-        return float(value)
-    if type(value) is not hint:
-        raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
-    if type(value) is int and not -_INT_END <= value < _INT_END:
-        raise ProtocolError(f"{where}: out of range")
+def _check_int(value: object) -> int:
+    if type(value) is not int:
+        raise ProtocolError(f"expected int, got {type(value).__name__}")
+    if not -_INT_END <= value < _INT_END:
+        raise ProtocolError("out of range")
     return value
+
+
+def _check_str(value: object) -> str:
+    if type(value) is not str:
+        raise ProtocolError(f"expected str, got {type(value).__name__}")
+    return value
+
+
+def _check_float(value: object) -> float:
+    if type(value) is not float and type(value) is not int:
+        raise ProtocolError(f"expected float, got {type(value).__name__}")
+    if not -_MAX_FLOAT <= value <= _MAX_FLOAT:
+        raise ProtocolError("out of range")
+    return float(value)
+
+
+def _check_list(value: object) -> list[object]:
+    if type(value) is not list:
+        raise ProtocolError("expected a list")
+    return value
+
+
+def _check_for(hint: Any) -> _Check:
+    """What turns a JSON value into one of type `hint`; made once per field, since every message passes through."""
+    if get_origin(hint) is not tuple:
+        return _PLAIN[hint]
+    items = get_args(hint)
+    if items[-1] is Ellipsis:
+        check = _check_for(items[0])
+        return lambda value: tuple(map(check, _check_list(value)))
+    checks = tuple(map(_check_for, items))
+
+    def check_each(value: object) -> object:
+        listed = _check_list(value)
+        if len(listed) != len(checks):
+            raise ProtocolError(f"expected {len(checks)} items")
+        return tuple(check(item) for check, item in zip(checks, listed, strict=True))
+
+    return check_each
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How one type of message is written and read."""
+
+    name: str
+    make: Callable[..., Message]
+    checks: dict[str, _Check]  # by field, in order
+
+
+_PLAIN: dict[type[object], _Check] = {int: _check_int, str: _check_str, float: _check_float}
+_FORMS = {
+    cls.__name__: _Form(cls.__name__, cls, {name: _check_for(hint) for name, hint in get_type_hints(cls).items()})
+    for cls in get_args(Message)
+}
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
