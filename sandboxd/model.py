@@ -77,6 +77,7 @@ class Guarantee(StrEnum):
     FILESYSTEM_PROC = "filesystem.proc"
     FILESYSTEM_DEV = "filesystem.dev"
     FILESYSTEM_NOEXEC = "filesystem.noexec"  # no writable mount can execute
+    FILESYSTEM_SOCKETS = "filesystem.sockets"  # no socket and no named pipe of the host can be written to
     EXEC_MEMFD = "exec.memfd"  # anonymous memory files cannot be executed
     LANDLOCK_FILES = "landlock.files"
     LANDLOCK_EXEC = "landlock.exec"

@@ -3,12 +3,14 @@
 Never claims more than the runtime's probe did, save for what the daemon itself enforces. Pure. Called by `plan`.
 """
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
 from sandboxd.errors import Unenforceable
 from sandboxd.model import EnforcementReport, EnforcementRow, Guarantee, RuntimeCapabilities, State
 from sandboxd.profile.resolve import ResolvedProfile
+from sandboxd.profile.schema import Argument, Spec
 
 # Kept by the daemon's supervision of streams and clocks, whatever the runtime is.
 _SUPERVISED = frozenset({Guarantee.LIMIT_WALL, Guarantee.LIMIT_IDLE, Guarantee.LIMIT_OUTPUT})
@@ -36,13 +38,14 @@ def refuse_unenforceable(profile: ResolvedProfile, found: EnforcementReport) -> 
 
 def _rows(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Iterator[EnforcementRow]:
     offered = {row.guarantee for row in capabilities.rows}
+    filtered = capabilities.row(Guarantee.SECCOMP_ALLOWLIST).state is State.ENFORCED
     for guarantee in Guarantee:
         if not _concerns(profile, guarantee):
             continue
         if guarantee in _SUPERVISED and guarantee not in offered:
             yield EnforcementRow(guarantee, State.ENFORCED, ("supervisor",))
         else:
-            yield _as_profiled(profile, capabilities.row(guarantee))
+            yield _as_profiled(profile, capabilities.row(guarantee), filtered=filtered)
 
 
 def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
@@ -55,8 +58,10 @@ def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
             return True
 
 
-def _as_profiled(profile: ResolvedProfile, row: EnforcementRow) -> EnforcementRow:
+def _as_profiled(profile: ResolvedProfile, row: EnforcementRow, *, filtered: bool) -> EnforcementRow:
     spec = profile.spec
+    if row.guarantee is Guarantee.FILESYSTEM_SOCKETS and filtered and not _addresses_sockets(spec):
+        return EnforcementRow(row.guarantee, State.ENFORCED, (*row.layers, "seccomp"))
     if row.state is State.ABSENT:
         return row
     if row.guarantee is Guarantee.FILESYSTEM_NOEXEC and spec.workspace is not None and spec.workspace.executable:
@@ -64,3 +69,16 @@ def _as_profiled(profile: ResolvedProfile, row: EnforcementRow) -> EnforcementRo
     if row.guarantee is Guarantee.LANDLOCK_SCOPES and spec.landlock.scopes is False:
         return EnforcementRow(row.guarantee, State.ABSENT, (), "the profile turns it off")
     return row
+
+
+def _addresses_sockets(spec: Spec) -> bool:
+    """Whether its programs can talk to a socket by a path: with connect(2), or from one that sends datagrams."""
+    return any(
+        not {"connect", "socket"}.isdisjoint(group.names)
+        or ("socketpair" in group.names and not any(_leaves_out_datagrams(argument) for argument in group.args))
+        for group in spec.seccomp.allow
+    )
+
+
+def _leaves_out_datagrams(argument: Argument) -> bool:
+    return argument.index == 1 and socket.SOCK_DGRAM & argument.mask not in argument.one_of

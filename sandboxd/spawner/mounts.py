@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from sandboxd.spawner import sys
+from sandboxd.spawner import idmap, sys
 from sandboxd.spawner.template import SHM, TMP, WORKSPACE, Bind, View
 
 _VIEWS = "/views"
@@ -58,6 +58,7 @@ class Stage:
 
     def __init__(self) -> None:
         """Enter it. From here on the process sees the stage as its root."""
+        self.nobody = idmap.Nobody()
         # A view of the host that is ours to return to; what the host mounts or unmounts later is followed.
         sys.unshare(sys.CLONE_NEWNS)
         sys.mount("none", "/", "", sys.MS_REC | sys.MS_SLAVE)
@@ -97,6 +98,8 @@ class Stage:
             sources = _Sources(view)
         try:
             os.mkdir(path, 0o755)
+            for source, tree in sources.shown():
+                self.nobody.hide(source, tree)
             if sources.image is None:
                 sys.mount("view", path, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=0755,size=16m,nr_inodes=4k")
             else:
@@ -256,6 +259,7 @@ class _Sources:
         self.trees: dict[str, tuple[Bind, int]] = {}
         self.copies: dict[str, bytes] = {}
         self.image = _cloned(_pinned(view.image)) if view.image else None
+        self._image_path = view.image
         linked = {path for path, _ in self.links}
         try:
             for bind in view.binds:
@@ -280,6 +284,13 @@ class _Sources:
                 return
             raise ViewInvalid(f"cannot bind {bind.source!r}: {error}; create it or mark it optional") from error
         self.trees[bind.target] = (bind, tree)
+
+    def shown(self) -> Iterator[tuple[str, int]]:
+        """Each path of the host with its tree."""
+        if self.image is not None:
+            yield self._image_path, self.image
+        for bind, tree in self.trees.values():
+            yield bind.source, tree
 
     def close(self) -> None:
         for _, fd in self.trees.values():

@@ -11,7 +11,7 @@ import platform
 import pwd
 import shutil
 import sys as python
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +59,11 @@ _TRIED: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
     ),
     "filesystem.dev": (("dev",), "tmpfs,mntns", "a sandbox would lack /dev/null and its like"),
     "filesystem.noexec": (("noexec",), "noexec", "what a payload writes could be executed"),
+    "filesystem.sockets": (
+        ("idmap",),
+        "idmapped mounts",
+        "in directories of the host a payload could talk to a socket whose mode lets everybody write",
+    ),
     "landlock.files": (("landlock_files",), "landlock", "only mounts and file modes restrict access to files"),
     "landlock.exec": (("landlock_exec",), "landlock", "only noexec mounts restrict what is executed"),
     "landlock.scopes": (("landlock_scopes",), "landlock", "needs Landlock ABI 6; pid and network namespaces remain"),
@@ -205,6 +210,14 @@ def facts(mode: str, results: Mapping[str, str], limits: tuple[str, ...], versio
     rows += [_id_per_sandbox(mode, results), _exec_memfd(mode, results)]
     rows += _cgroup_facts(mode, limits, version)
     return tuple(sorted(rows))
+
+
+def without_idmap(found: tuple[Fact, ...], trees: Iterable[str]) -> tuple[Fact, ...]:
+    """The facts, if these trees of the host could not be shown as nobody's though others can."""
+    names = ", ".join(sorted(trees))
+    reason = f"the file system of {names} takes no id map; {_TRIED['filesystem.sockets'][2]}"
+    lesser = ("filesystem.sockets", DEGRADED, "idmapped mounts", reason)
+    return tuple(lesser if fact[:2] == ("filesystem.sockets", ENFORCED) and names else fact for fact in found)
 
 
 def _tried(guarantee: str, results: Mapping[str, str]) -> Fact:

@@ -179,7 +179,7 @@ class Service:
         self._selector.register(ours, selectors.EVENT_READ, self._on_peer)
         self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_daemon_exit)
         site = self._site
-        self._send(wire.Hello(site.mode, site.kernel, site.facts, self._names(), len(self._living)))
+        self._send(wire.Hello(site.mode, site.kernel, site.promise(), self._names(), len(self._living)))
         for living in self._living.values():
             names, fds = living.descriptors()
             self._send(wire.Adopt(living.sandbox_id, living.blank.ids.payload_uid, names), fds)

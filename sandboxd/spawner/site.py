@@ -40,6 +40,12 @@ class Site:
     lock: int
     notifier: socket.socket | None
 
+    def promise(self) -> Facts:
+        """The facts as they hold for what the profiles show, which from now on may only hold for more of it."""
+        facts = probe.without_idmap(self.facts, self.stage.nobody.others)
+        self.stage.nobody.promised = ("filesystem.sockets", probe.ENFORCED) in {fact[:2] for fact in facts}
+        return facts
+
     def notify(self, text: str) -> None:
         """Tell the service manager, see sd_notify(3). One that has gone away is no reason to end."""
         if self.notifier is not None:

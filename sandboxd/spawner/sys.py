@@ -43,6 +43,7 @@ MOUNT_ATTR_RDONLY: Final = 1
 MOUNT_ATTR_NOSUID: Final = 2
 MOUNT_ATTR_NODEV: Final = 4
 MOUNT_ATTR_NOEXEC: Final = 8
+MOUNT_ATTR_IDMAP: Final = 0x100000
 
 RESOLVE_NO_MAGICLINKS: Final = 2
 RESOLVE_NO_SYMLINKS: Final = 4
@@ -187,12 +188,14 @@ def move_mount(fd: int, to_path: str, to_dir_fd: int = AT_FDCWD) -> None:
     _syscall("move_mount", fd, b"", to_dir_fd, _path(to_path), flags, subject=to_path)
 
 
-def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH) -> None:
+def mount_setattr(fd: int, set_attributes: int, flags: int = AT_EMPTY_PATH, user_namespace_fd: int = 0) -> None:
     """Add mount attributes to the mount behind `fd`, with AT_RECURSIVE to all below it. Never clears one.
 
-    Makes it private as well: a clone of a shared mount would go on to receive what the host mounts below it.
+    Makes it private as well: a clone of a shared mount would go on to receive what the host mounts below it. The user
+    namespace is that of MOUNT_ATTR_IDMAP.
     """
-    _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, struct.pack("=4Q", set_attributes, 0, MS_PRIVATE, 0), 32)
+    attributes = struct.pack("=4Q", set_attributes, 0, MS_PRIVATE, user_namespace_fd)
+    _syscall("mount_setattr", fd, b"", flags | AT_EMPTY_PATH, attributes, 32)
 
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:

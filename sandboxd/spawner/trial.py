@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from sandboxd.spawner import ids, landlock, seccomp, sys
+from sandboxd.spawner import idmap, ids, landlock, seccomp, sys
 
 _SECONDS = 20.0
 _REPORT_BYTES = 64 * 1024
@@ -420,4 +420,5 @@ TRIALS: dict[str, Body] = {
     "kill_tree": _kill_tree,
     "rlimits": _rlimits,
     "file_size": _file_size,
+    "idmap": idmap.attempt,
 }

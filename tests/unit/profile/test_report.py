@@ -1,11 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sandboxd.errors import Unenforceable
 from sandboxd.model import EnforcementReport, Guarantee, Isolation, RuntimeCapabilities, State
 from sandboxd.profile.report import refuse_unenforceable, report
-from tests.unit.profile.profiles import capabilities, profile
+from tests.unit.profile.profiles import capabilities, profile, small
+
+MORE = "\n      - {"  # another entry of a list, as the small profile is indented
 
 
 def states(found: EnforcementReport) -> dict[Guarantee, State]:
@@ -59,6 +62,39 @@ def test_every_guarantee_is_required_by_strict() -> None:
     for guarantee in Guarantee:
         if guarantee in (Guarantee.LIMIT_IDLE, Guarantee.LIMIT_IO):
             continue
-        found = report(profile("strict"), capabilities(**{guarantee.name: State.ABSENT}))
+        # Two layers carry this one, and strict's own filter is one of them.
+        more = {"SECCOMP_ALLOWLIST": State.ABSENT} if guarantee is Guarantee.FILESYSTEM_SOCKETS else {}
+        found = report(profile("strict"), capabilities(**{guarantee.name: State.ABSENT, **more}))
         with pytest.raises(Unenforceable):
             refuse_unenforceable(profile("strict"), found)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "state"),
+    [
+        ("names: [read]", State.ENFORCED),
+        ("names: [read, connect]", State.ABSENT),
+        ("names: [read, socket]", State.ABSENT),
+        ("names: [read, socketpair]", State.ABSENT),
+        ("names: [socketpair], args: [{index: 0, one_of: [1]}]", State.ABSENT),
+        ("names: [socketpair], args: [{index: 1, one_of: [1, 2]}]", State.ABSENT),
+        ("names: [socketpair], args: [{index: 1, mask: 1, one_of: [0]}]", State.ABSENT),
+        ("names: [socketpair], args: [{index: 1, mask: 0xf, one_of: [1, 5]}]", State.ENFORCED),
+    ],
+)
+def test_filter_that_can_address_no_socket_keeps_from_those_of_the_host(
+    allowed: str, state: State, tmp_path: Path
+) -> None:
+    made = small(
+        tmp_path, "names: [execve, exit_group, read, write]", f"names: [execve], why: so it runs}}{MORE}{allowed}"
+    )
+    with_filter = capabilities(FILESYSTEM_SOCKETS=State.ABSENT)
+    without = capabilities(FILESYSTEM_SOCKETS=State.ABSENT, SECCOMP_ALLOWLIST=State.ABSENT)
+    assert states(report(made, with_filter))[Guarantee.FILESYSTEM_SOCKETS] is state
+    assert states(report(made, without))[Guarantee.FILESYSTEM_SOCKETS] is State.ABSENT
+
+
+def test_strict_addresses_no_socket_and_default_does() -> None:
+    node = capabilities(FILESYSTEM_SOCKETS=State.ABSENT)
+    of = {name: states(report(profile(name), node))[Guarantee.FILESYSTEM_SOCKETS] for name in ("strict", "default")}
+    assert of == {"strict": State.ENFORCED, "default": State.ABSENT}
