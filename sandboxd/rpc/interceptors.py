@@ -15,11 +15,12 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from sandboxd.errors import CallerRefused, InvalidRequest
+from sandboxd.errors import CallerRefused, InvalidRequest, Overloaded
 from sandboxd.model import LOCAL_TENANT, Caller
 from sandboxd.rpc import status
 from sandboxd.rpc.peer import Peers
 from sandboxd.rpc.scan import scan
+from sandboxd.rpc.share import Shares
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ Method = Unary[Any] | Streaming[Any]
 
 
 class Interceptors:
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, max_calls: int) -> None:
         self._peers = peers
+        self._shares = Shares(max_calls, peers.allowed)
 
     def begin(self, method: str, request: type[Request], data: bytes, context: Context) -> tuple[Request, Call]:
         """The steps before a service sees a call."""
@@ -73,7 +75,19 @@ class Interceptors:
             raise CallerRefused("this connection has no known peer; connect to the daemon's socket")
         if not peer.allowed:
             raise CallerRefused(f"uid {peer.uid} may not call; call as root or as the daemon's own user")
+        self._take_place(peer.uid, context)
         return Caller(tenant=LOCAL_TENANT, subject=f"uid:{peer.uid}", roles=(), method=method)
+
+    def _take_place(self, uid: int, context: Context) -> None:
+        if not self._shares.fits(uid):
+            raise Overloaded(
+                f"uid {uid} has as many calls under way as leave others their part; end some, then retry",
+                reason="calls",
+                message_for_agent="Too many calls at once. Wait for some to end.",
+            )
+        self._shares.take(uid)
+        done: Any = lambda _: self._shares.give_back(uid)  # noqa: E731 - Any: gRPC's stubs know no callables
+        context.add_done_callback(done)
 
     def unary(self, method: str, spec: Unary[Request]) -> Handler:
         async def behaviour(box: list[bytes], context: Context) -> bytes:
@@ -107,7 +121,7 @@ class Interceptors:
             try:
                 self.identify(method, context)
                 return
-            except CallerRefused as error:
+            except (CallerRefused, Overloaded) as error:
                 failure = error
             await tell(method, failure, context)
 

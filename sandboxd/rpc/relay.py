@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandboxd.rpc.peer import Peers, bind_name
+from sandboxd.rpc.share import Shares
 
 _log = logging.getLogger(__name__)
 
@@ -89,17 +90,19 @@ class _Direction:
 class Relay:
     """Accepts on `listening` and connects on to `inner`. `max_connections` bounds descriptors and buffers.
 
-    When they are used up, the oldest connection that has not said anything yet makes room: a client speaks at once.
+    Each uid has its share of them. When they are used up, the oldest connection that has not said anything yet makes
+    room, if it is the caller's own or of a uid that has more than its part: a client speaks at once.
     """
 
     def __init__(self, listening: socket.socket, inner: Path, peers: Peers, max_connections: int) -> None:
         self._listening = listening
         self._inner = os.fspath(inner)
         self._peers = peers
-        self._max_connections = max_connections
+        self._shares = Shares(max_connections, peers.allowed)
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, tuple[socket.socket, socket.socket]] = {}
         self._refused: set[str] = set()
+        self._callers: dict[str, int] = {}  # the uid of each connection that is not refused
         self._silent: dict[str, None] = {}  # oldest first
         self._accepting = False
         self._start()
@@ -147,12 +150,9 @@ class Relay:
     def _connect_on(self, outer: socket.socket) -> None:
         outer.setblocking(False)
         name, peer = self._peers.admit(outer)
-        full = len(self._connections) - len(self._refused) >= self._max_connections
-        if full and peer.allowed and self._silent:
-            self._end(next(iter(self._silent)))
-            full = False
-        if full or (not peer.allowed and len(self._refused) >= _REFUSED_AT_ONCE):
-            _log.warning("connection dropped", extra={"peer_uid": peer.uid, "full": full})
+        room = self._has_room(peer.uid) if peer.allowed else len(self._refused) < _REFUSED_AT_ONCE
+        if not room:
+            _log.warning("connection dropped", extra={"peer_uid": peer.uid, "full": peer.allowed})
             self._peers.forget(name)
             outer.close()
             return
@@ -172,6 +172,8 @@ class Relay:
             self._refused.add(name)
         else:
             self._silent[name] = None
+            self._callers[name] = peer.uid
+            self._shares.take(peer.uid)
 
         def close() -> None:
             self._end(name)
@@ -182,6 +184,16 @@ class Relay:
         _Direction(self._loop, outer, inner, close, spoke)
         _Direction(self._loop, inner, outer, close)
 
+    def _has_room(self, uid: int) -> bool:
+        if self._shares.fits(uid):
+            return True
+        for name in self._silent:
+            owner = self._callers[name]
+            if owner == uid or self._shares.over(owner):
+                self._end(name)
+                break
+        return self._shares.fits(uid)
+
     def _end(self, name: str) -> None:
         for end in self._connections.pop(name, ()):
             self._loop.remove_reader(end)
@@ -189,4 +201,6 @@ class Relay:
             end.close()
         self._refused.discard(name)
         self._silent.pop(name, None)
+        if (uid := self._callers.pop(name, None)) is not None:
+            self._shares.give_back(uid)
         self._peers.forget(name)

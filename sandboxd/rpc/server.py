@@ -98,7 +98,7 @@ async def serve(
     )
     names = tuple(service.NAME for service in services)
     peers = Peers(frozenset((os.geteuid(), ROOT, *config.allowed_uids)))
-    interceptors = Interceptors(peers)
+    interceptors = Interceptors(peers, config.max_calls)
     health_service = health.aio.HealthServicer()
     grpc_server = grpc.aio.server(options=_options(config), maximum_concurrent_rpcs=config.max_calls)
     for service in services:

@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import grpc
 import pytest
@@ -223,9 +223,13 @@ class Connection:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.end: Callable[[], None]
 
     def peer(self) -> str:
         return self.name
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self.end = lambda: callback(self)
 
 
 @pytest.mark.parametrize("peer", [None, Peer(uid=4242, pid=1, allowed=False)], ids=["unknown", "stranger"])
@@ -233,4 +237,24 @@ def test_stranger_is_refused(peer: Peer | None, monkeypatch: pytest.MonkeyPatch)
     peers = Peers(frozenset())
     monkeypatch.setattr(peers, "of", lambda _name: peer)
     with pytest.raises(errors.CallerRefused):
-        Interceptors(peers).identify(RUN, Connection("unix:"))  # type: ignore[arg-type]
+        Interceptors(peers, max_calls=2).identify(RUN, Connection("unix:"))  # type: ignore[arg-type]
+
+
+def test_calls_of_one_leave_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = Peers(frozenset({1, 2}))
+    monkeypatch.setattr(peers, "of", lambda name: Peer(uid=int(name), pid=1, allowed=True))
+    interceptors = Interceptors(peers, max_calls=4)
+
+    def call(uid: int) -> Connection:
+        connection = Connection(str(uid))
+        assert interceptors.identify(RUN, connection).subject == f"uid:{uid}"  # type: ignore[arg-type]
+        return connection
+
+    under_way = [call(1) for _ in range(3)]
+    with pytest.raises(errors.Overloaded, match="uid 1 has"):
+        call(1)
+    call(2)
+    with pytest.raises(errors.Overloaded):
+        call(2)
+    under_way[0].end()
+    call(1)

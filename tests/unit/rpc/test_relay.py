@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 
 from sandboxd.rpc.peer import Peers
 from sandboxd.rpc.relay import Relay
+from tests.skips import need_root
 
 MEGABYTE = 1 << 20
+ALICE, BOB = 64_421, 64_422
 
 
 @dataclass
@@ -145,6 +148,63 @@ async def test_silent_connection_makes_room_at_the_cap_and_one_that_spoke_does_n
     assert await ended(living[1][0])
     await speak(caller, served)
     await speak(*living[0])
+
+
+@pytest.fixture
+async def crowded() -> AsyncIterator[Line]:
+    """For root and two other uids, with twelve places: two of them are each one's part. Sockets without a path."""
+    need_root()
+    name = f"\0sandboxd-test-{os.getpid()}"
+    peers = Peers(frozenset({0, ALICE, BOB}))
+    inner = bound(Path(name + "-inner"))
+    relay = Relay(bound(Path(name)), Path(name + "-inner"), peers, max_connections=12)
+    yield Line(Path(name), relay, peers, inner)
+    relay.close()
+    inner.close()
+
+
+@contextmanager
+def being(uid: int) -> Iterator[None]:
+    """Whom the kernel names as the one that connects."""
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_uid_that_speaks_on_every_connection_leaves_the_others_their_part(crowded: Line) -> None:
+    kept = []
+    with being(ALICE):
+        for _ in range(8):
+            kept.append(await crowded.connect())
+            await speak(*kept[-1])
+        assert await ended(crowded.dial())
+    for uid in (0, BOB):
+        with being(uid):
+            for _ in range(2):
+                kept.append(await crowded.connect())
+                await speak(*kept[-1])
+    with being(ALICE):
+        assert await ended(crowded.dial())
+    for caller, served in kept:
+        await speak(caller, served)
+
+
+async def test_silent_connection_of_another_makes_room_only_beyond_its_part(crowded: Line) -> None:
+    with being(BOB):
+        spoken = [await crowded.connect() for _ in range(8)]
+        for ends in spoken:
+            await speak(*ends)
+    with being(ALICE):
+        silent = [await crowded.connect() for _ in range(2)]
+    with being(BOB):
+        assert await ended(crowded.dial())
+    with being(0):
+        for _ in range(2):
+            await speak(*await crowded.connect())
+    for ends in silent:
+        await speak(*ends)
 
 
 async def speak(caller: socket.socket, served: socket.socket) -> None:

@@ -23,7 +23,7 @@ from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.sandbox import SandboxService
 from sandboxd.rpc.server import ServerConfig
 from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
-from tests.fakes.executor import Item, endless
+from tests.fakes.executor import Item, endless, greeting
 from tests.skips import need_root
 from tests.unit.rpc.conftest import Served, raw, serving
 
@@ -190,6 +190,21 @@ async def test_stop_ends_what_outlasts_its_grace_and_leaves_no_socket(served: Se
     await asyncio.wait_for(served.executor.ended.wait(), 5)
     assert [path.name for path in served.path.parent.iterdir()] == ["sandboxd.sock.lock"]
     await served.server.stop(0)
+
+
+async def test_place_of_a_call_is_free_again_however_it_ended(config: ServerConfig) -> None:
+    async with serving(replace(config, max_calls=2)) as served:
+        for _ in range(3):
+            await _run(served)
+            served.executor.script = endless
+            call = served.sandbox.Execute(REQUEST)
+            await anext(aiter(call))
+            call.cancel()
+            await asyncio.wait_for(served.executor.ended.wait(), 5)
+            served.executor.ended.clear()
+            served.executor.script = greeting
+            with pytest.raises(grpc.aio.AioRpcError):
+                await served.sandbox.Run(sandbox_pb2.ExecuteRequest())
 
 
 async def test_calls_beyond_the_cap_are_refused(config: ServerConfig) -> None:
