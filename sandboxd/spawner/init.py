@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import files, landlock, mounts, payload, plans, sys, wire
+from sandboxd.spawner import files, landlock, mounts, payload, plans, rehearsal, sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.watch import LimitWatch
@@ -75,6 +75,8 @@ def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
     """Wait to be assigned, add what the launch says, serve until killed."""
     # Woken by what a program does (its execve, its end) it does not take the CPU from the program.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    init = _Init(cage, armed)
+    init.rehearse()
     received = wire.receive(spawner)
     if received is None:
         os._exit(0)
@@ -91,25 +93,39 @@ def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
         raise
     spawner.close()
     wire.send(control, wire.Answer(0, 0, "", ()))
-    _Init(control, assign.template, cage, armed).serve()
+    init.serve(control, assign.template)
 
 
 class _Init:
-    def __init__(self, control: socket.socket, template: str, cage: Cage, armed: payload.Armed) -> None:
-        self._control = control
-        self._template = template
+    """Made at its birth, before it is known for whom; `_control` and `_template` come with the assignment."""
+
+    _control: socket.socket
+    _template: str
+
+    def __init__(self, cage: Cage, armed: payload.Armed) -> None:
         self._cage = cage
         self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
         self._poll = select.poll()
-        self._poll.register(control, select.POLLIN)
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipes = os.fstat(self._wake).st_dev  # of all pipes of this kernel that have no name
         self._poll.register(self._wake, select.POLLIN)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _noticed)
 
-    def serve(self) -> NoReturn:
+    def rehearse(self) -> None:
+        """What a request will do here, without consequence."""
+        rehearsal.rehearse(rehearsal.OF_INIT)
+        sample = rehearsal.EXECUTE
+        LimitWatch(sample.open_files, sample.file_size_bytes).finish()
+        self._poll.poll(0)
+        self._reap()
+
+    def serve(self, control: socket.socket, template: str) -> NoReturn:
+        """Obey what comes by `control`, until killed."""
+        self._control = control
+        self._template = template
+        self._poll.register(control, select.POLLIN)
         while True:
             timeout = _WATCH_MILLISECONDS if self._executions else None
             ready = dict(self._poll.poll(timeout))

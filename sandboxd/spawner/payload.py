@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandboxd.spawner import sys, wire
+from sandboxd.spawner import rehearsal, sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.plans import Prepared
 from sandboxd.spawner.wire import Execute
@@ -32,7 +32,6 @@ _ALWAYS = (
     (resource.RLIMIT_RTPRIO, 0),
     (resource.RLIMIT_SIGPENDING, 4096),  # timers and queued signals: where all have one uid, they share its number
 )
-_SAMPLE = Execute("0" * 32, ("/bin/true",), (("PATH", "/bin"),), "/", 0, 64, 1 << 20, 1.0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,9 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # init's may be another
         step = "signals"
         _reset_signals()
-        _rlimits(_SAMPLE), wire.decode(wire.encode(_SAMPLE))  # what these touch is copied now, not when somebody waits
+        step = "rehearsal"
+        _rlimits(rehearsal.EXECUTE)
+        rehearsal.rehearse((rehearsal.EXECUTE,))
         step = "plan"
         template = sock.recv(256).decode()
         received = wire.receive(sock)

@@ -11,6 +11,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
+from sandboxd.spawner import rehearsal
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
 from sandboxd.spawner.cgroup import CgroupTree
 from sandboxd.spawner.ids import IdBlock, IdPool, IdsUnavailable
@@ -161,6 +162,7 @@ class Stock:
         if not blank.ready:
             return
         self._leave_births(blank)
+        rehearsal.rehearse(rehearsal.OF_THE_SPAWNER)
         for index, (shape, taker) in enumerate(self._waiting):
             if shape == blank.shape:
                 del self._waiting[index]
