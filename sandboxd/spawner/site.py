@@ -157,9 +157,10 @@ def _lock(state_dir: Path, owner: Identity) -> int:
     """Before anything in the directory is touched: another sandboxd may be living from it."""
     directory = _opened(state_dir, owner)
     status = os.fstat(directory)
-    # As its owner, who gets in without CAP_DAC_OVERRIDE.
-    sys.set_fs_ids(status.st_uid, status.st_gid)
     try:
+        _refuse_to_take_over(state_dir, directory, owner)
+        # As its owner, who gets in without CAP_DAC_OVERRIDE.
+        sys.set_fs_ids(status.st_uid, status.st_gid)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(_LOCK, flags, 0o600, dir_fd=directory)
         if owner.uid is not None and owner.gid is not None:

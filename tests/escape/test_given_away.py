@@ -58,6 +58,7 @@ def test_state_in_a_shared_directory_does_not_give_that_directory_away(place: Pa
     state = shared(place / "state")
     assert "holds 'other'" in refusal(place, place / "run", state)
     assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (0, 0o755)
+    assert [path.name for path in state.iterdir()] == ["other"]
 
 
 def test_link_of_a_stranger_above_it_does_not_choose_what_is_given_away(place: Path) -> None:

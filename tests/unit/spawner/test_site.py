@@ -68,6 +68,14 @@ def test_second_spawner_on_one_state_directory_is_refused(tmp_path: Path) -> Non
     os.close(site._lock(tmp_path, USER))
 
 
+def test_directory_that_others_use_gets_no_lock(tmp_path: Path) -> None:
+    need_root()
+    (tmp_path / "theirs").touch()
+    with pytest.raises(StartRefused, match="'theirs'"):
+        site._lock(tmp_path, DAEMON)
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "spawner.lock").symlink_to("elsewhere")
     with pytest.raises(StartRefused, match="cannot open the lock"):
