@@ -51,11 +51,11 @@ class Recorder:
         """
         journal = Journal(directory / "journal", boot_id, node, segment_bytes)
         try:
-            store = Store(directory / "documents", fsync=durability == "fsync")
             if journal.repair is not None:
                 repair = journal.repair
                 event = JournalRepaired("", "", "", "", "", "", repair.segment, repair.removed_bytes)
                 journal.append(body(event), clock_ns())
+            store = Store(directory / "documents", fsync=durability == "fsync")
         except OSError as error:
             journal.close()
             raise AuditUnavailable(f"cannot open {str(directory / 'documents')!r}: {error.strerror}") from error
@@ -106,6 +106,7 @@ class Recorder:
     async def close(self) -> None:
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
+        self._store.close()
         self._journal.close()
 
     def _tell(self) -> None:

@@ -16,29 +16,35 @@ class Store:
         """OSError if the directory cannot be made or is not ours."""
         self._path = directory
         self._fsync = fsync
-        os.close(private_directory(directory))
+        self._directory = private_directory(directory)
+
+    def close(self) -> None:
+        os.close(self._directory)
 
     def put(self, document: bytes) -> str:
         """Its SHA-256 in hex. Whole under that name or not there at all; OSError if it cannot be written."""
         digest = hashlib.sha256(document).hexdigest()
-        if self._where(digest).exists():
-            return digest
-        directory = private_directory(self._path / digest[:2])
+        folder = self._folder(digest[:2])
         try:
-            self._write(directory, digest, document)
+            if not _is_there(digest, folder):
+                self._write(folder, digest, document)
         finally:
-            os.close(directory)
+            os.close(folder)
         return digest
 
     def get(self, digest: str) -> bytes:
         """The document, checked against its name: FileNotFoundError if it is absent, ValueError if it was changed."""
-        document = self._where(digest).read_bytes()
+        document = (self._path / digest[:2] / digest).read_bytes()
         if hashlib.sha256(document).hexdigest() != digest:
             raise ValueError(f"document {digest!r} is not what was stored under that name")
         return document
 
-    def _where(self, digest: str) -> Path:
-        return self._path / digest[:2] / digest
+    def _folder(self, name: str) -> int:
+        """Below the directory, which is ours alone: what is there already we have made."""
+        try:
+            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+        except FileNotFoundError:
+            return private_directory(self._path / name)
 
     def _write(self, directory: int, digest: str, document: bytes) -> None:
         draft = f".{digest}.{secrets.token_hex(8)}"
@@ -58,3 +64,11 @@ class Store:
             raise
         if self._fsync:
             os.fsync(directory)
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
