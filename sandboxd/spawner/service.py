@@ -21,17 +21,15 @@ from sandboxd.spawner.compiler import Compiler
 from sandboxd.spawner.living import Living, remove
 from sandboxd.spawner.mounts import ViewInvalid
 from sandboxd.spawner.options import Options
+from sandboxd.spawner.restarts import EX_CONFIG, Restarts
 from sandboxd.spawner.seccomp import FilterInvalid
 from sandboxd.spawner.site import Site
 from sandboxd.spawner.stock import Stock
 from sandboxd.spawner.template import Template
 
-_RESTART_SECONDS = 0.5
-_MAX_STARTS_WITHOUT_READY = 5
 _MAX_OUTGOING = 256
 _SANDBOX_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_STATUS = 200
-_EX_CONFIG = 78  # of sysexits.h: trying again would not mend it
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
 
@@ -53,7 +51,7 @@ class Service:
         self._daemon: children.Child | None = None
         self._peer: socket.socket | None = None
         self._outgoing: deque[tuple[wire.Message, tuple[int, ...]]] = deque()
-        self._starts_without_ready = 0
+        self._restarts = Restarts(time.monotonic)
         self._restart_at: float | None = None
         self._kill_daemon_at: float | None = None
         self._stopping = False
@@ -124,7 +122,7 @@ class Service:
 
     def _on_first_compile_failed(self, message: str) -> None:
         self._log(message)
-        self._exit_code = _EX_CONFIG
+        self._exit_code = EX_CONFIG
 
     def _on_reload_failed(self, message: str) -> None:
         self._log(f"profiles stay as they were: {message}")
@@ -175,7 +173,7 @@ class Service:
         theirs.close()
         ours.setblocking(False)
         self._peer = ours
-        self._starts_without_ready += 1
+        self._restarts.started()
         self._selector.register(ours, selectors.EVENT_READ, self._on_peer)
         self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_daemon_exit)
         site = self._site
@@ -189,7 +187,6 @@ class Service:
         if daemon is None:
             return
         result = os.waitid(os.P_PIDFD, daemon.pidfd, os.WEXITED)
-        status = result.si_status if result is not None else 1
         self._selector.unregister(daemon.pidfd)
         os.close(daemon.pidfd)
         self._drop_peer()
@@ -197,11 +194,30 @@ class Service:
         self._kill_daemon_at = None
         if self._stopping:
             self._exit_code = 0
-        elif self._starts_without_ready >= (1 if status == _EX_CONFIG else _MAX_STARTS_WITHOUT_READY):
-            self._exit_code = status or 1
+        elif result is not None and result.si_code == os.CLD_EXITED:
+            self._start_again(result.si_status, f"ended with status {result.si_status}")
         else:
-            self._log(f"the daemon ended with status {status}; starting it again")
-            self._restart_at = time.monotonic() + _RESTART_SECONDS * (self._starts_without_ready > 0)
+            number = result.si_status if result is not None else signal.SIGKILL
+            self._start_again(128 + number, f"was killed by signal {number}")
+
+    def _start_again(self, status: int, how: str) -> None:
+        pause = self._restarts.pause_seconds(status)
+        if pause is None:
+            self._exit_code = status or 1
+            self._tell(f"the daemon {how} before it was ready; giving up, its own last words say why")
+            return
+        self._restart_at = time.monotonic() + pause
+        if not pause:
+            self._tell(f"the daemon {how}; starting it again")
+            return
+        self._tell(f"the daemon {how} again; starting it in {pause:g} seconds, nothing runs until then")
+        for living in self._living.values():  # nobody holds them to their limits, and the next daemon would end them
+            living.kill()
+
+    def _tell(self, message: str) -> None:
+        """Whoever reads the log, and who asks the service manager."""
+        self._log(message)
+        self._site.notify(f"STATUS={_one_line(message)}")
 
     def _on_peer(self) -> None:
         if self._peer is None:
@@ -243,7 +259,7 @@ class Service:
             case wire.Reload():
                 self._reload(message.request_id)
             case wire.Ready():
-                self._starts_without_ready = 0
+                self._restarts.ready()
                 self._site.notify(f"READY=1\nSTATUS={_one_line(message.status)}")
             case _:
                 raise wire.ProtocolError(f"the spawner does not serve {type(message).__name__}")

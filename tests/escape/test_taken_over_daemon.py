@@ -40,7 +40,7 @@ class Node:
     notifications: socket.socket
     address: str
 
-    def ready(self) -> str:
+    def told(self) -> str:
         """The next notification."""
         self.notifications.settimeout(SECONDS)
         return self.notifications.recv(4096).decode()
@@ -65,8 +65,9 @@ class Node:
         return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def node() -> Iterator[Node]:
+    """One for each test: a daemon that is killed again and again is started later each time."""
     need_root()
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     directory.chmod(0o711)
@@ -85,7 +86,7 @@ def node() -> Iterator[Node]:
         )
         try:
             node = Node(spawner, notifications, f"unix:{directory}/run/s.sock")
-            assert node.ready().startswith("READY=1")
+            assert node.told().startswith("READY=1")
             yield node
         finally:
             spawner.terminate()
@@ -96,7 +97,7 @@ def node() -> Iterator[Node]:
 def test_status_of_the_daemon_is_one_plain_line_to_the_service_manager(node: Node) -> None:
     with node.daemons_socket() as sock:
         sock.send(wire.encode(wire.Ready("fine\nMAINPID=1\nFDSTORE=1\x1b[2J\udcff" + "x" * 10_000)))
-    told = node.ready()
+    told = node.told()
     assert told.count("\n") == 1
     assert "MAINPID" in told.splitlines()[1]
     assert told.replace("\n", "").isprintable()
@@ -122,7 +123,8 @@ def test_status_of_the_daemon_is_one_plain_line_to_the_service_manager(node: Nod
 def test_broken_packets_end_the_daemon_and_not_the_spawner(packet: bytes, node: Node) -> None:
     with node.daemons_socket() as sock:
         sock.send(packet)
-    assert node.ready().startswith("READY=1"), "the daemon was started anew"
+    assert node.told() == "STATUS=the daemon was killed by signal 9; starting it again"
+    assert node.told().startswith("READY=1"), "the daemon was started anew"
     assert node.serves()
 
 
@@ -135,5 +137,6 @@ def test_descriptors_never_reach_the_spawner(node: Node) -> None:
     os.close(write)
     assert os.read(read, 1) == b"", "the descriptor in flight is gone"
     os.close(read)
-    assert node.ready().startswith("READY=1"), "the daemon was started anew"
+    assert node.told() == "STATUS=the daemon was killed by signal 9; starting it again"
+    assert node.told().startswith("READY=1"), "the daemon was started anew"
     assert node.serves()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -207,6 +208,29 @@ def test_daemon_that_was_ready_is_started_again_whatever_its_status(rig: Rig) ->
     daemon.destroy(daemon.ready_sandbox())  # after it, Ready was read
     daemon.child.end(78)
     assert rig.daemon().hello.living == 0
+
+
+def test_daemon_that_crashes_again_is_waited_with_and_no_sandbox_lives_unwatched_meanwhile(rig: Rig) -> None:
+    first = _daemon(rig)
+    first.peer.send(wire.Ready("serving"))
+    survivor = first.ready_sandbox()
+    first.child.end(70)
+    second = rig.daemon()
+    assert second.hello.living == 1, "the control: the first crash ends none"
+    second.peer.send(wire.Ready("serving"))
+    sandbox = second.ready_sandbox(launch(2))  # after it, Ready was read
+    second.child.end(70)
+    for handed in (survivor, sandbox):
+        assert select.select([handed.pidfd], [], [], spawner_rig.WAIT_SECONDS)[0], "it is dead"
+        handed.close()
+    assert rig.daemon().hello.living == 0
+    assert "ended with status 70 again; starting it in 0.1 seconds" in rig.log.read_text()
+
+
+def test_daemon_that_is_given_up_is_told_with_its_end(rig: Rig) -> None:
+    _daemon(rig).child.end(78)
+    assert rig.wait() == 78
+    assert "the daemon ended with status 78 before it was ready; giving up" in rig.log.read_text()
 
 
 def test_first_profiles_that_do_not_compile_end_the_spawner(rig: Rig) -> None:
