@@ -176,9 +176,10 @@ def _kind_problem(path: str) -> str | None:
 
 def _mount_problem(path: str) -> str | None:
     """A directory is shown with what is mounted below it: a change root that was prepared by hand often has /sys."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    # Divided at newlines and spaces alone: of all that str would divide at, the kernel escapes no more in a name.
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
-        escaped, kind = before.split()[4], after.split()[0]
+        escaped, kind = before.split(" ")[4], after.partition(" ")[0]
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), escaped)
         if kind in _KERNEL_FILE_SYSTEMS and _beneath(point, path):
             return f"a file system of the kernel ({kind}) is mounted at {point!r}"

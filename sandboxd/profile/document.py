@@ -68,7 +68,7 @@ def read(data: bytes, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         raise ProfileInvalid(f"{name}:{line}: not YAML: {error.problem or error.context}") from error
-    except (YAMLError, ValueError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
+    except (YAMLError, ValueError, LookupError, AssertionError, AttributeError, TypeError, RuntimeError) as error:
         # the scanner leaks such errors for malformed directives and escapes; each means that this is not YAML
         raise ProfileInvalid(f"{name}:1: not YAML: {type(error).__name__}") from error
 

@@ -5,6 +5,7 @@ Made by `process`; used by `supervise` through `runtime.base.Sandbox`.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -79,7 +80,7 @@ class ProcessSandbox:
         for path, answer in puts:  # before the program is sent: it must not run without its files
             refused = await answer
             if refused.errno:
-                raise InvalidRequest(f"cannot write {path!r} into the workspace: {os.strerror(refused.errno)}")
+                raise InvalidRequest(f"cannot write {path!r} into the workspace: {_why(refused.errno)}")
         if self._gone is not None:
             raise self._gone
         started: asyncio.Future[int] = self._loop.create_future()
@@ -204,13 +205,12 @@ class ProcessSandbox:
         if collecting is None or len(fds) != 1 or not collecting.takes(message, os.fstat(fds[0]).st_mode):
             self._fail("init sent a file that nobody asked for")
             return
-        content = bytearray()
-        # Never beyond the size that was counted against the cap, however the file grows meanwhile.
-        while len(content) < message.size and (
-            piece := os.pread(fds[0], min(_READ_BYTES, message.size - len(content)), len(content))
-        ):
-            content += piece
-        collecting.files.append(OutputFile(message.path, bytes(content), message.mode & 0o777))
+        try:
+            content = _content(fds[0], message.size)
+        except OSError as error:  # as of /proc/self/mem, which is a regular file too
+            self._fail(f"init sent a file that cannot be read: {error.strerror}")
+            return
+        collecting.files.append(OutputFile(message.path, content, message.mode & 0o777))
 
     def _on_init_lost(self) -> None:
         self._fail("the sandbox ended")
@@ -277,6 +277,19 @@ class ProcessSandbox:
         if fd is not None:
             self._loop.remove_reader(fd)
         self._counters.close()
+
+
+def _content(fd: int, size: int) -> bytes:
+    """Never beyond the size that was counted against the cap, however the file grows meanwhile."""
+    content = bytearray()
+    while len(content) < size and (piece := os.pread(fd, min(_READ_BYTES, size - len(content)), len(content))):
+        content += piece
+    return bytes(content)
+
+
+def _why(number: int) -> str:
+    """Init's word for a refusal; it may be any number."""
+    return os.strerror(number) if number in errno.errorcode else f"error {number}"
 
 
 def _resolve(future: "asyncio.Future[_T] | None", value: _T) -> None:

@@ -35,7 +35,7 @@ def make_writable(proc: Path = Path("/proc")) -> None:
     What a container sees there is its own cgroup alone, as far as it has a cgroup namespace. Where the kernel does not
     allow it they stay as they are, and the tree says what follows.
     """
-    points = _read_only((proc / "self" / "mountinfo").read_text(errors="surrogateescape").splitlines())
+    points = _read_only(_lines(proc / "self" / "mountinfo"))
     if not points or os.geteuid() != 0:
         return
     try:
@@ -48,13 +48,18 @@ def make_writable(proc: Path = Path("/proc")) -> None:
             raise
 
 
+def _lines(path: Path) -> list[str]:
+    """Divided where the kernel divides them: in a name it escapes that and a space, but nothing else that str does."""
+    return os.fsdecode(path.read_bytes()).split("\n")
+
+
 def _read_only(lines: Iterable[str]) -> list[str]:
     """Of mountinfo: where a cgroup hierarchy is mounted read-only."""
     points = []
     for line in lines:
         before, _, after = line.partition(" - ")
-        head, kind = before.split(), after.split()[:1]
-        if kind in (["cgroup"], ["cgroup2"]) and "ro" in head[5].split(","):
+        head, kind = before.split(" "), after.partition(" ")[0]
+        if len(head) > 5 and kind in ("cgroup", "cgroup2") and "ro" in head[5].split(","):
             points.append(_unescaped(head[4]))
     return points
 
@@ -62,8 +67,8 @@ def _read_only(lines: Iterable[str]) -> list[str]:
 def detect(subtree: str, proc: Path = Path("/proc")) -> CgroupTree:
     """v2 if it can hold memory and pids here, else v1, else the tree that limits nothing and says why."""
     checked_subtree(subtree)
-    mounts_v1, mount_v2 = _mounts((proc / "self" / "mountinfo").read_text(errors="surrogateescape").splitlines())
-    own = _own_paths((proc / "self" / "cgroup").read_text(errors="surrogateescape").splitlines())
+    mounts_v1, mount_v2 = _mounts(_lines(proc / "self" / "mountinfo"))
+    own = _own_paths(_lines(proc / "self" / "cgroup"))
     reasons: list[str] = []
     if mount_v2 is not None and (path := own.get("")) is not None:
         found = _detect_v2(subtree, mount_v2, path, reasons)
@@ -83,7 +88,7 @@ def _mounts(lines: Iterable[str]) -> tuple[dict[str, _Mount], _Mount | None]:
     seen: dict[str, tuple[str, _Mount]] = {}
     for line in lines:
         before, _, after = line.partition(" - ")
-        head, tail = before.split(), after.split()
+        head, tail = before.split(" "), after.split(" ")
         if len(head) < 6 or len(tail) < 3:
             continue
         point = _unescaped(head[4])

@@ -5,6 +5,7 @@ Plain data, standard library only. Made by `profile.compile`, read by `spawner.m
 
 import base64
 import json
+import math
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -109,8 +110,14 @@ def _read(where: str, hint: Any, value: object) -> Any:
             return base64.b64decode(value, validate=True)
         except ValueError as error:
             raise TemplateInvalid(f"{where}: {error}") from error
-    if hint is float and type(value) is int:
-        return float(value)
+    if hint is float and type(value) in (int, float):
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise TemplateInvalid(f"{where}: out of range")
+        return number
     if type(value) is not hint:
         raise TemplateInvalid(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
     return value

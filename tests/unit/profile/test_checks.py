@@ -45,8 +45,9 @@ def test_sockets_directories_of_sockets_and_devices_are_refused(tmp_path: Path) 
         assert "holds the socket 's'" in str(checks.source_problem(str(tmp_path)))
 
 
-def test_a_directory_with_a_file_system_of_the_kernel_below_is_refused(tmp_path: Path) -> None:
-    tmp_path = tmp_path / "a b"
+@pytest.mark.parametrize("name", ["a b", "a\rb", "a\x1cb", "a\xa0b", "a\u2028b"], ids=ascii)
+def test_a_directory_with_a_file_system_of_the_kernel_below_is_refused(name: str, tmp_path: Path) -> None:
+    tmp_path = tmp_path / name
     (tmp_path / "sys").mkdir(parents=True)
     assert checks.source_problem(str(tmp_path)) is None
     ask = f"from sandboxd.profile import checks; print(checks.source_problem({str(tmp_path)!r}))"

@@ -30,6 +30,7 @@ def test_values_keep_their_yaml_12_types_and_lines() -> None:
         (b"a: 1\nb: [\n", 3, "not YAML"),
         (b"a: 1\n\nb: \xff\n", 3, "not UTF-8"),
         (b"a: \x00\n", 1, "not YAML"),
+        (b"%YAML 1.0\na: 1\n", 1, "not YAML"),
         (b"a: " + b"[" * 40 + b"]" * 40, 1, "nested deeper"),
         (b"#" * (MAX_BYTES + 1), 1, "more than a profile may have"),
         (b"a: [" + b"1," * 30000 + b"1]", 1, "more than 20000 values"),

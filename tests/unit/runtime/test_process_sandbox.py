@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -114,12 +115,13 @@ async def test_files_are_there_before_the_program_is_sent(init: Init) -> None:
     await starting
 
 
-async def test_program_whose_file_was_refused_is_never_sent(init: Init) -> None:
+@pytest.mark.parametrize(("number", "why"), [(28, "No space left"), (2**63 - 1, "error 9223372036854775807")])
+async def test_program_whose_file_was_refused_is_never_sent(number: int, why: str, init: Init) -> None:
     plan = ExecPlan(ID, ("x",), (), "/", LIMITS, b"", (InputFile("a", b"one"),), ())
     starting = _start(init, plan)
     await init.next()
-    init.send(wire.Answer(1, 28, "", ()))
-    with pytest.raises(InvalidRequest, match=r"'a'.*No space left"):
+    init.send(wire.Answer(1, number, "", ()))
+    with pytest.raises(InvalidRequest, match=rf"'a'.*{why}"):
         await starting
     init.sock.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -193,6 +195,15 @@ async def test_descriptor_that_is_no_file_is_not_read(init: Init) -> None:
     with pytest.raises(RuntimeFailed):
         await collecting
     wire.close_all([read, write])
+
+
+async def test_file_that_cannot_be_read_loses_init_its_credit(init: Init) -> None:
+    collecting = asyncio.create_task(init.sandbox.collect(("*",), 100, 3))
+    await init.next()
+    with Path("/proc/self/mem").open("rb") as memory:  # a regular file by its mode, with nothing at 0
+        init.send(wire.FileOpened(1, "f", 5, 0o644), memory.fileno())
+    with pytest.raises(RuntimeFailed, match="cannot be read"):
+        await collecting
 
 
 @pytest.mark.parametrize("message", [wire.Kill("x"), wire.Hello("", "", (), (), 0), wire.Answer(0, 5, "no room", ())])

@@ -17,7 +17,7 @@ V2_LINE = "30 23 0:27 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsd
 def _proc(tmp_path: Path, mountinfo: str, own: str) -> Path:
     proc = tmp_path / "proc"
     (proc / "self").mkdir(parents=True)
-    (proc / "self" / "mountinfo").write_text("23 1 253:0 / / rw - ext4 /dev/root rw\n" + mountinfo)
+    (proc / "self" / "mountinfo").write_bytes(f"23 1 253:0 / / rw - ext4 /dev/root rw\n{mountinfo}".encode())
     (proc / "self" / "cgroup").write_text(own)
     return proc
 
@@ -36,6 +36,16 @@ def test_v1_controllers_mounted_together_share_one_directory(tmp_path: Path) -> 
     assert len(tree._hierarchies) == 3
     tree.close()
     assert not (tmp_path / "cpu,cpuacct" / "svc" / "sandboxd-x").exists()
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\x1c", "\x85", "\xa0", "\u2028"], ids=ascii)
+def test_mount_point_of_any_characters_hides_no_hierarchy(tmp_path: Path, odd: str) -> None:
+    (tmp_path / f"memory{odd}").mkdir()
+    mountinfo = V1_LINE.format(root="/", point=tmp_path / f"memory{odd}", options="memory")
+    tree = cgroup.detect("sandboxd-x", _proc(tmp_path, mountinfo, "4:memory:/\n"))
+    assert tree.version == "v1"
+    assert (tmp_path / f"memory{odd}" / "sandboxd-x").is_dir()
+    tree.close()
 
 
 def test_v1_container_that_sees_only_its_own_part_works_below_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The one document between the compiler child and the spawner."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,9 @@ def _set(row: dict[str, Any], path: str, value: object) -> None:
         ("ceilings.pids", "64"),
         ("ceilings.pids", True),
         ("ceilings.cpus", "1"),
+        ("ceilings.cpus", 10**400),
+        ("ceilings.cpus", math.inf),
+        ("ceilings.cpus", math.nan),
         ("ceilings.more", 1),
         ("view.binds", [["a", "b", True, True]]),
         ("view.binds", [{"source": "a", "target": "b", "executable": 1, "optional": True}]),
