@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandboxd.errors import PolicyInvalid
+from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import (
     Agent,
     Caller,
@@ -98,14 +98,17 @@ class RegoEngine:
             try:
                 self._worker = await asyncio.to_thread(_start, self._bundle)
                 return
-            except (PolicyInvalid, OSError):
+            except (PolicyInvalid, RuntimeFailed, OSError):
                 # It compiled before, so this is the node (memory, processes); denies go on meanwhile.
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RESTART_MOST_SECONDS)
 
 
 def create(paths: Sequence[Path], deadline_seconds: float = DEADLINE_SECONDS) -> PolicyEngine:
-    """Read, check, compile and try the policy; blocks until that is proved. PolicyInvalid with file and line."""
+    """Read, check, compile and try the policy; blocks until that is proved. PolicyInvalid with file and line.
+
+    RuntimeFailed if it is not the policy but the engine that does not work.
+    """
     bundle = read_bundle(paths)
     check_calls(bundle.modules)
     worker = _start(bundle)
@@ -119,17 +122,36 @@ def create(paths: Sequence[Path], deadline_seconds: float = DEADLINE_SECONDS) ->
 
 
 def _start(bundle: Bundle) -> Worker:
+    """A worker that has loaded it. PolicyInvalid if it is the policy's fault, RuntimeFailed if none can be had here."""
     worker = Worker.start()
     try:
-        load = {"modules": bundle.modules, "data": bundle.data_json, "entrypoint": ENTRYPOINT}
-        answer = worker.load(json.dumps(load).encode())
+        answer = _load(worker, bundle.modules, bundle.data_json)
     except (WorkerGone, WorkerLate) as error:
         worker.kill()
+        _require_engine()
         raise PolicyInvalid(f"the policy engine did not survive compiling this policy: {error}") from error
     if answer.status is not Status.ANSWER:
         worker.kill()
         raise PolicyInvalid(_located(answer.text, bundle))
     return worker
+
+
+def _load(worker: Worker, modules: tuple[tuple[str, str], ...], data_json: str) -> Answer:
+    return worker.load(json.dumps({"modules": modules, "data": data_json, "entrypoint": ENTRYPOINT}).encode())
+
+
+def _require_engine() -> None:
+    """RuntimeFailed if the engine does not even take the simplest policy."""
+    worker = Worker.start()
+    try:
+        _load(worker, (("simplest.rego", "package sandboxd\n\ndecision := 1\n"),), "{}")
+    except (WorkerGone, WorkerLate) as error:
+        raise RuntimeFailed(
+            f"the policy engine cannot run here, whatever the policy: {error}; free memory, or install regopy anew",
+            reason="policy_engine_failed",
+        ) from error
+    finally:
+        worker.kill()
 
 
 def _prove(bundle: Bundle, worker: Worker) -> None:

@@ -86,10 +86,12 @@ class Worker(asyncio.Protocol):
             while (answer := self._take()) is None:
                 data = self._sock.recv(65536)
                 if not data:
-                    raise WorkerGone(f"it ended with status {self._process.wait()}")
+                    raise ConnectionResetError
                 self._buffer += data
         except TimeoutError as error:
             raise WorkerLate(f"no answer within {_START_SECONDS} seconds") from error
+        except ConnectionError as error:
+            raise WorkerGone(f"it ended with status {self._process.wait()}") from error
         except OSError as error:
             raise WorkerGone(str(error)) from error
         return answer

@@ -18,6 +18,7 @@ from sandboxd.config import parse as parse_config
 from sandboxd.daemon import EX_CONFIG, EX_SOFTWARE, Daemon
 from sandboxd.errors import ConfigInvalid, Draining, RuntimeFailed
 from sandboxd.model import Accepted, ArgvProgram, Caller, EndReason, ExecuteRequest, Outcome
+from sandboxd.policy import rego_process
 from sandboxd.profile.load import load_profiles
 from sandboxd.spawner import wire
 from tests.fakes.runtime import FakeSandbox, forever
@@ -199,6 +200,18 @@ def test_wrong_configuration_ends_the_start(home: Path, capfd: pytest.CaptureFix
     (home / "c.yaml").write_text("lissen: x\n")
     assert started_with(home) == EX_CONFIG
     assert "c.yaml:1: lissen: unknown key" in json.loads(capfd.readouterr().err.splitlines()[-1])["error"]
+
+
+def test_policy_engine_that_does_not_run_ends_the_start_but_not_as_a_configuration_error(
+    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong may pass, as want of memory does: the service manager is to try again."""
+    (home / "worker.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(rego_process, "_SCRIPT", home / "worker.py")
+    paths = f"listen: [{{unix: {home}/run/s.sock}}]\nstate_dir: {home}/state\nprofiles: {{paths: [{home}/profiles]}}\n"
+    (home / "c.yaml").write_text(paths)
+    assert started_with(home) == EX_SOFTWARE
+    assert "whatever the policy: it ended with status 3" in json.loads(capfd.readouterr().err.splitlines()[-1])["error"]
 
 
 def test_spawner_that_is_gone_ends_the_start(home: Path) -> None:

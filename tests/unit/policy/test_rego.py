@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from regopy import Interpreter
 
-from sandboxd.errors import PolicyInvalid
+from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
-from sandboxd.policy import rego
+from sandboxd.policy import rego, rego_process
 from sandboxd.policy.base import PolicyEngine, PolicyInput
 from tests.fakes.policy import question, start
 
@@ -208,6 +208,22 @@ def test_a_policy_that_aborts_the_compiler_is_refused_and_harms_nobody(tmp_path:
     text = "decision := x if { x := data.other.d with input as json.marshal(input) }"
     with pytest.raises(PolicyInvalid):
         rego.create(policy(tmp_path, text))
+
+
+def test_policy_that_crashes_the_compiler_is_what_is_named(tmp_path: Path) -> None:
+    deep = "[" * 20_000 + "]" * 20_000
+    with pytest.raises(PolicyInvalid, match="did not survive compiling this policy: it ended with status -11"):
+        rego.create(policy(tmp_path, f"{ALLOW}\nx := {deep}"))
+
+
+def test_engine_that_ends_whatever_the_policy_is_no_fault_of_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "worker.py"
+    broken.write_text("import no_such_module\n")
+    monkeypatch.setattr(rego_process, "_SCRIPT", broken)
+    with pytest.raises(RuntimeFailed, match="cannot run here, whatever the policy: it ended with status 1; "):
+        rego.create(policy(tmp_path, ALLOW))
 
 
 async def test_the_worker_dies_with_the_daemon(tmp_path: Path) -> None:
