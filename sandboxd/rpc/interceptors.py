@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from sandboxd.errors import CallerRefused, InvalidRequest, Overloaded
+from sandboxd.errors import CallerRefused, InvalidRequest, Overloaded, SandboxdError
 from sandboxd.model import LOCAL_TENANT, Caller
 from sandboxd.rpc import status
 from sandboxd.rpc.peer import Peers
@@ -188,7 +188,11 @@ async def tell(method: str, error: Exception, context: Context) -> NoReturn:
     incident = ""
     if status.is_internal(error):
         incident = secrets.token_hex(8)
-        _log.error("call failed", exc_info=error, extra={"incident": incident, "rpc_method": method})
+        told = {"incident": incident, "rpc_method": method}
+        if isinstance(error, SandboxdError):  # it says what is wrong; where in our code it was said helps nobody
+            _log.error("call failed", extra={**told, "reason": error.reason, "error": error.message})
+        else:
+            _log.error("call failed", exc_info=error, extra=told)
     # gRPC keeps what abort raises in a reference cycle, and through the frames of this error hung the request's bytes.
     error.__traceback__ = error.__cause__ = error.__context__ = None
     await context.abort(

@@ -210,6 +210,26 @@ async def test_unexpected_error_stays_in_the_log(served: Served, caplog: pytest.
     (record,) = [record for record in caplog.records if record.name == "sandboxd.rpc.interceptors"]
     assert vars(record)["incident"] == info(caught.value).metadata["incident"]
     assert "secret" in caplog.text
+    assert "Traceback" in caplog.text, "nobody foresaw it, so where it happened is all there is to go by"
+
+
+@pytest.mark.parametrize("leaf", [errors.AuditUnavailable, errors.RuntimeFailed])
+async def test_foreseen_error_of_the_node_is_one_record_that_says_what_is_wrong(
+    leaf: type[errors.SandboxdError], served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_request: ExecuteRequest, _caller: Caller) -> AsyncGenerator[Item, None]:
+        raise leaf("cannot write '/var/lib/sandboxd/secret': No space left on device") from OSError(28)
+        yield ACCEPTED
+
+    served.executor.script = fail
+    with caplog.at_level(logging.WARNING), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await raw(served.channel, RUN, GOOD)
+    assert "secret" not in f"{caught.value.details()}{caught.value.trailing_metadata()}"
+    (record,) = [record for record in caplog.records if record.name.startswith("sandboxd")]
+    assert record.exc_info is None
+    assert vars(record)["error"] == "cannot write '/var/lib/sandboxd/secret': No space left on device"
+    assert vars(record)["reason"] == leaf.default_reason
+    assert vars(record)["incident"] == info(caught.value).metadata["incident"]
 
 
 async def test_method_that_does_not_exist_is_unimplemented(served: Served) -> None:
