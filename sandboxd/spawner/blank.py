@@ -115,6 +115,8 @@ def _child(
         sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
         init.forget_the_spawner()
         gc.freeze()
+        step = "sched_setscheduler"  # a birth keeps nobody waiting, and an init that is woken by its program not the program
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         step = "cgroup"  # by itself, and before the cgroup namespace, whose root is where it is at its making
         if cgroup.directory_fd is None:
             cgroup.attach(0)

@@ -23,6 +23,7 @@ from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.watch import LimitWatch
 
 _WATCH_MILLISECONDS = 50
+_CHILDREN = "/proc/1/task/1/children"
 # Two cannot be set, two Python needs ignored in init itself; a payload resets those.
 _NOT_RESET = frozenset((signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ))
 
@@ -73,8 +74,6 @@ def furnish(shape: Shape, prepared: Mapping[str, Prepared], room: mounts.Room, *
 
 def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
     """Wait to be assigned, add what the launch says, serve until killed."""
-    # Woken by what a program does (its execve, its end) it does not take the CPU from the program.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     init = _Init(cage, armed)
     init.rehearse()
     received = wire.receive(spawner)
@@ -106,6 +105,7 @@ class _Init:
         self._cage = cage
         self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
+        self._keepers: set[int] = set()  # of the memory that programs let go of
         self._poll = select.poll()
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipes = os.fstat(self._wake).st_dev  # of all pipes of this kernel that have no name
@@ -130,6 +130,7 @@ class _Init:
             timeout = _WATCH_MILLISECONDS if self._executions else None
             ready = dict(self._poll.poll(timeout))
             if not ready:
+                self._dismiss_keepers()
                 for pid, execution in self._executions.items():
                     execution.watch.sample(pid)
                 continue
@@ -182,6 +183,7 @@ class _Init:
             child.sock.close()
             self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))
             return
+        self._keepers.add(child.keeper)
         self._poll.register(child.sock, select.POLLIN)
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
@@ -222,6 +224,7 @@ class _Init:
             if self._armed is not None and pid == self._armed.pid:
                 self._armed.sock.close()
                 self._armed = None
+            self._keepers.discard(pid)
             execution = self._executions.pop(pid, None)
             if execution is not None:
                 self._report_end(pid, execution, status, usage)
@@ -229,7 +232,7 @@ class _Init:
     def _report_end(self, pid: int, execution: _Execution, status: int, usage: resource.struct_rusage) -> None:
         """The daemon may believe that nothing of it runs any more, and that its streams have seen their last byte."""
         self._report_start(pid, execution)
-        if not self._executions:
+        if not self._executions and not self._is_alone():
             self._kill_all()
         self._send(
             wire.Exited(
@@ -284,6 +287,22 @@ class _Init:
         self._kill_all()
         self._reap()
         self._answer(message.request_id, None)
+
+    def _is_alone(self) -> bool:
+        """Whether nothing lives here but init and keepers, which leave no trace and go with the sandbox.
+
+        Whatever else lives is the child of a child, living or not yet buried by us, and so cannot be missed here.
+        """
+        try:
+            with open(_CHILDREN, encoding="ascii") as file:
+                return self._keepers.issuperset(map(int, file.read().split()))
+        except OSError:
+            return False  # no proc, or a kernel without CONFIG_PROC_CHILDREN
+
+    def _dismiss_keepers(self) -> None:
+        """Their end is work too; it comes late enough not to hold up a short program or its answer."""
+        for keeper in self._keepers:
+            os.kill(keeper, signal.SIGKILL)
 
     def _kill_all(self) -> None:
         """kill(-1) reaches whatever is in the pid namespace but us; repeated, since a fork may be under way."""

@@ -21,9 +21,10 @@ from sandboxd.spawner.plans import Prepared, Shape
 Taker = Callable[[Blank | BirthFailed], None]
 _REMEMBERED_SHAPES = 4
 # No message for this long: one more may be made. A birth takes a CPU for longer than a short program runs, so while
-# there is enough in stock it keeps out of the way of the request that has just come.
+# there is enough in stock it keeps out of the way of the request that has just come, and of the program that runs.
 _SHORT_SECONDS = 0.004
 _ENOUGH_SECONDS = 0.02
+_BUSY_SECONDS = 0.25
 
 
 class Stock:
@@ -76,12 +77,12 @@ class Stock:
     def wants_refill(self) -> bool:
         return not self._failing and self._next() is not None
 
-    @property
-    def patience_seconds(self) -> float:
-        """How long it must have been quiet before `refill` is due."""
+    def patience_seconds(self, *, busy: bool) -> float:
+        """How long it must have been quiet before `refill` is due; `busy` while any sandbox lives."""
         latest = next(reversed(self._wanted), None)
-        enough = latest is not None and 2 * _count(self._idle, latest) >= self._target
-        return _ENOUGH_SECONDS if enough else _SHORT_SECONDS
+        if latest is None or 2 * _count(self._idle, latest) < self._target:
+            return _SHORT_SECONDS
+        return _BUSY_SECONDS if busy else _ENOUGH_SECONDS
 
     def refill(self) -> None:
         """Begin one more. Called when idle: a birth competes with requests for the CPU."""

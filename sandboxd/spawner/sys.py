@@ -19,6 +19,8 @@ CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
+CLONE_VM: Final = 0x00000100
+CLONE_PARENT: Final = 0x00008000
 CLONE_PIDFD: Final = 0x00001000
 CLONE_INTO_CGROUP: Final = 0x200000000
 
@@ -63,6 +65,7 @@ SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
 SIG_SETMASK: Final = 2
 _OF_LIBC: Final = (32, 33)  # what libc keeps for its threads, and hides from every call of its own: signal(7)
+_SIGCHLD: Final = 17
 _LAST_CAPABILITY: Final = 40  # CAP_CHECKPOINT_RESTORE, Linux 5.9
 
 # Above 424 the numbers are the same on every architecture.
@@ -106,6 +109,7 @@ _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _libc.setfsuid.argtypes = [ctypes.c_uint]
 _libc.setfsgid.argtypes = [ctypes.c_uint]
+_keeper_stack = ctypes.create_string_buffer(16 * 1024)  # there is none but its parent's memory
 # The child of a clone must come back holding the GIL, so this one call does not release it.
 _holding_gil = ctypes.PyDLL(None, use_errno=True)
 _holding_gil.syscall.restype = ctypes.c_long
@@ -139,8 +143,7 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     flags |= CLONE_PIDFD
     if cgroup_fd is not None:
         flags |= CLONE_INTO_CGROUP
-    sigchld = 17
-    packed = struct.pack("=11Q", flags, ctypes.addressof(pidfd), 0, 0, sigchld, 0, 0, 0, 0, 0, cgroup_fd or 0)
+    packed = struct.pack("=11Q", flags, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd or 0)
     arguments = ctypes.create_string_buffer(packed, len(packed))
     ctypes.pythonapi.PyOS_BeforeFork()
     pid: int = _holding_gil.syscall(_NR["clone3"], arguments, ctypes.c_long(len(packed)))
@@ -152,6 +155,19 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     if pid < 0:
         raise OSError(number, f"clone3: {os.strerror(number)}")
     return pid, pidfd.value
+
+
+def keep_memory() -> int:
+    """A process that shares this one's memory and does nothing until it is killed, as a child of our parent: its pid.
+
+    While it lives, execve(2) here lets go of the memory instead of taking it apart page by page. It gets a copy of our
+    descriptors and of our ids.
+    """
+    stack = ctypes.addressof(_keeper_stack) + len(_keeper_stack) & ~15
+    pid: int = _libc.clone(_libc.pause, ctypes.c_void_p(stack), CLONE_VM | CLONE_PARENT | _SIGCHLD, None)
+    if pid < 0:
+        raise _fail("clone")
+    return pid
 
 
 def unshare(flags: int) -> None:

@@ -57,6 +57,28 @@ def test_stop_kills_everything_but_init(sandbox: Sandbox) -> None:
     assert sandbox.run("/bin/echo", "again").output == "again\n"
 
 
+def _children(sandbox: Sandbox) -> set[str]:
+    """Of its init, by their names on the host."""
+    init = next(line.split()[1] for line in _fdinfo(sandbox.pidfd) if line.startswith("Pid:"))
+    pids = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+    return {Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids}
+
+
+def _fdinfo(fd: int) -> list[str]:
+    return Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+
+
+def test_keeper_of_the_memory_is_gone_once_a_program_runs_on(sandbox: Sandbox) -> None:
+    _start(sandbox, "/bin/sleep", "1000")
+    assert any(_children(sandbox) == {"sleep"} for _ in range(100_000))
+
+
+@pytest.mark.parametrize("left", ["sleep 1000 &", "setsid sleep 1000 &", "(setsid sleep 1000 &) & wait"])
+def test_nothing_that_a_program_leaves_behind_outlives_it(left: str, sandbox: Sandbox) -> None:
+    sandbox.run("/bin/sh", "-c", f"{left} exit 0")
+    assert "sleep" not in _children(sandbox)
+
+
 def test_orphans_are_reaped(sandbox: Sandbox) -> None:
     """More of them than the sandbox may have processes."""
     script = "for i in $(seq 200); do (true &) ; done; echo done"

@@ -101,6 +101,13 @@ def test_idle_blank_is_handed_out_at_once_and_never_twice(births: Births) -> Non
     assert len({blank.pid for blank in births.got if isinstance(blank, Blank)}) == 3
 
 
+def test_refill_waits_longer_while_a_sandbox_lives_unless_the_stock_runs_low(births: Births) -> None:
+    births.stock.replace(_prepared(A))
+    low = births.stock.patience_seconds(busy=True)
+    births.fill()
+    assert low < births.stock.patience_seconds(busy=False) < births.stock.patience_seconds(busy=True)
+
+
 def test_blanks_are_made_for_the_template_that_was_asked_for_last(births: Births) -> None:
     births.stock.replace(_prepared(A))
     births.stock.take(LARGER_A, births.got.append)
