@@ -63,6 +63,7 @@ class Service:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _noticed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `__main__` had it wait
         self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._on_signals(wake_read))
         self._compiler.begin(lambda templates: self._on_compiled(0, templates), self._on_first_compile_failed)
         try:
@@ -82,7 +83,7 @@ class Service:
 
     def _timeout(self) -> float | None:
         if self._stock.wants_refill:
-            return self._stock.patience_seconds
+            return self._stock.patience_seconds(busy=bool(self._living))
         times = (self._restart_at, self._kill_daemon_at, self._compiler.deadline)
         deadlines = [at for at in times if at is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
