@@ -40,7 +40,7 @@ class Row:
 
 @functools.cache
 def profile() -> ResolvedProfile:
-    """Once: loading proves every filter, which takes a second and under emulation most of a minute."""
+    """Once: loading compiles and proves every filter, which under emulation takes ten seconds."""
     return load_profiles([CHECKOUT / "profiles"]).get(PROFILE)
 
 
