@@ -105,6 +105,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, 0, signal.Signals(number).name, grace)
+        # Whoever signals all of sandboxd means the spawner, which compiles the profiles and then tells us.
+        loop.add_signal_handler(signal.SIGHUP, log.info, "a reload is asked of the spawner; nothing to do here")
 
     def _end(self, code: int, reason: str, grace_seconds: float) -> None:
         if not self._stop.done():

@@ -73,6 +73,11 @@ def status(pid: int, tid: int = 0) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
+def blocks(pid: int, signum: int) -> bool:
+    """Whether its main thread has that signal wait."""
+    return bool(int(status(pid)["SigBlk"], 16) >> (signum - 1) & 1)
+
+
 def threads(pid: int) -> tuple[int, ...]:
     return tuple(int(entry.name) for entry in (PROC / str(pid) / "task").iterdir())
 

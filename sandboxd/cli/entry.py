@@ -4,11 +4,15 @@ Imports nothing by itself but the standard library.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 
 def sandboxd_main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        # What becomes the spawner takes it for a reload; until it can, the signal waits, also across that change.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from sandboxd.cli.node import app
 
     app()

@@ -1,5 +1,11 @@
 """Entry of the main process. `sandboxd serve` ends here; see the package for what it is and is not allowed."""
 
+import signal
+
+# Before anything that takes time: a reload that is asked for during the start waits for the loop, and does not end us.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+# ruff: noqa: E402
 import codecs
 import gc
 import os

@@ -18,11 +18,11 @@ def leave_pid_1() -> None:
     if os.getpid() != 1:
         return
     watched = {*_PASSED_ON, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # a signal that comes too early waits
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # a signal that comes too early waits
     child = os.fork()
     if child:
         _reap(child, watched)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()  # a terminal's Ctrl-C reaches PID 1, which passes it on; twice would mean: at once
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -187,6 +189,15 @@ async def test_profiles_that_the_spawner_has_not_are_never_served(
             pass
     assert not (home / "run" / "s.sock").exists()
     assert not spawner.served.is_set()
+
+
+async def test_hangup_of_the_daemon_itself_ends_nothing(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As when somebody signals every process of that name."""
+    async with running(home, FakeSpawner()) as (_, task):
+        with caplog.at_level("INFO"):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "asked of the spawner" in caplog.text)
+        assert not task.done()
 
 
 @pytest.mark.parametrize("more", ["policy: {engine: nothing}\n", "sinks: [{type: nothing}]\n"])

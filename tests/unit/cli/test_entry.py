@@ -1,6 +1,10 @@
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
+from tests import proc
 from tests.fakes.server import FakeDaemon
 from tests.unit.cli.conftest import Sandboxctl
 
@@ -18,6 +22,19 @@ def test_run_imports_nothing_that_is_slow_to_start() -> None:
         f"run_main(['--address', '/nowhere', 'x'])\nprint(*[name for name in {SLOW!r} if name in sys.modules])"
     )
     assert python(code).stdout == "\n"
+
+
+def test_hangup_does_not_end_what_is_about_to_become_the_spawner(tmp_path: Path) -> None:
+    """It waits for its configuration here, which it then cannot read, and says so."""
+    os.mkfifo(tmp_path / "config.yaml")
+    command = [sys.executable, "-m", "sandboxd", "serve", "--config", str(tmp_path / "config.yaml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
+        proc.until(lambda: proc.blocks(starting.pid, signal.SIGHUP), "the signal waits")
+        starting.send_signal(signal.SIGHUP)
+        (tmp_path / "config.yaml").write_text("lissen: x\n")
+        _, said = starting.communicate(timeout=60)
+    assert starting.returncode == 78
+    assert "unknown key" in said
 
 
 def test_run_is_listed_among_the_commands(sandboxctl: Sandboxctl) -> None:

@@ -1,12 +1,14 @@
 """The entry of the main process: what it lets into the processes that sandboxes are forked from."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import proc
 from tests.skips import need_root
 from tests.unit.spawner import spawner_rig
 from tests.unit.spawner.spawner_rig import TEMPLATE
@@ -47,6 +49,22 @@ def test_spawner_is_not_dumpable(tmp_path: Path) -> None:
         assert status.st_uid == 0
         daemon = rig.daemon()
         assert daemon.hello.mode == "root"
+
+
+def test_hangup_during_the_start_is_a_reload_after_it(tmp_path: Path) -> None:
+    need_root()
+    with spawner_rig.start(tmp_path) as rig:
+        proc.until(lambda: proc.blocks(rig.process.pid, signal.SIGHUP), "it takes no hangup yet")
+        rig.signal(signal.SIGHUP)
+        rig.compile(TEMPLATE)
+        started = [rig.child("sandboxd.") for _ in range(2)]  # in whatever order they come to say so
+        assert sorted(child.arguments.split()[1] for child in started) == [
+            "sandboxd.daemon",
+            "sandboxd.profile.compile",
+        ]
+        assert not proc.blocks(rig.process.pid, signal.SIGHUP)
+        for child in started:
+            child.end()
 
 
 def test_start_that_is_refused_says_why_and_ends_with_1(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_orphans_are_reaped() -> None:
     assert done.stdout == "gone\n", done.stderr
 
 
+def test_signal_that_waits_before_waits_afterwards() -> None:
+    begin = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP});" + BEGIN
+    program = begin + "print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    need_root()
+    done = subprocess.run([*AS_PID_1, program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{int(signal.SIGHUP)}\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_signal_reaches_the_child(number: signal.Signals) -> None:
     need_root()
