@@ -731,7 +731,11 @@ class ExecutionResult(_message.Message):
 
     @_builtins.property
     def limits_hit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the limits that were reached, such as `pids` or `stdout`."""
+        """Ids of the limits that were reached, such as `pids` or `stdout`. The kernel does not count who runs into
+        `open_files`, `workspace_*` and `tmp_*`: these are looked at twenty times a second, and all but `open_files` once
+        more at the end. One that was reached and left between two looks, or by a program that ended first, is missing
+        here; it held all the same.
+        """
 
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Violation]:
