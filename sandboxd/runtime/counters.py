@@ -30,8 +30,9 @@ def usage(numbers: tuple[tuple[str, float], ...]) -> SandboxUsage:
 class Counters:
     """The counters of one sandbox; takes the descriptors over and closes them in `close`."""
 
-    def __init__(self, fds: Mapping[str, int]) -> None:
+    def __init__(self, fds: Mapping[str, int], at_birth: tuple[tuple[str, float], ...] = ()) -> None:
         self._fds = dict(fds)
+        self._at_birth = at_birth
         self._oom_kills = 0
         self._epoll: select.epoll | None = None
         if "memory.events" in self._fds:
@@ -39,8 +40,8 @@ class Counters:
             self._epoll.register(self._fds["memory.events"], select.EPOLLPRI | select.EPOLLERR)
 
     def read(self) -> SandboxUsage:
-        """As of now. Once the cgroup is removed nothing can be read: everything is -1 or 0."""
-        return usage(counters.read(self._fds))
+        """As of now, since `at_birth`. Once the cgroup is removed nothing can be read: everything is -1 or 0."""
+        return usage(counters.since(self._at_birth, counters.read(self._fds)))
 
     def oom_descriptor(self) -> int | None:
         """Becomes readable when `oom_happened` is worth asking; None where the kernel tells nothing."""

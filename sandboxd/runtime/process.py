@@ -183,6 +183,7 @@ class ProcessRuntime:
             sandbox_id,
             message.host_uid,
             dict(zip(message.fd_names, fds, strict=True)),
+            message.at_birth,
             self._without_cgroup,
             lambda: self._link.send(wire.Kill(sandbox_id)),
         )

@@ -45,13 +45,17 @@ class _Collecting:
 
 
 class ProcessSandbox:
-    """`without_cgroup` names the limits (memory, pids) that rlimits must carry on this node."""
+    """`at_birth` is that of `wire.Launched`.
+
+    `without_cgroup` names the limits (memory, pids) that rlimits must carry on this node.
+    """
 
     def __init__(
         self,
         sandbox_id: str,
         host_uid: int,
         fds: Mapping[str, int],
+        at_birth: tuple[tuple[str, float], ...],
         without_cgroup: frozenset[str],
         kill: Callable[[], None],
     ) -> None:
@@ -62,7 +66,7 @@ class ProcessSandbox:
         self._loop = asyncio.get_running_loop()
         others = dict(fds)
         self._link = Link(socket.socket(fileno=others.pop("init")), self._on_message, self._on_init_lost)
-        self._counters = Counters(others)
+        self._counters = Counters(others, at_birth)
         self._started: dict[str, asyncio.Future[int]] = {}
         self._exited: dict[str, asyncio.Future[ExitStatus]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}

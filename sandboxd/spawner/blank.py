@@ -43,6 +43,7 @@ class Blank:
     cgroup: Cgroup
     likely: Prepared  # the template it will probably get; for another one its limits and room are changed
     counters: tuple[tuple[str, int], ...] = ()
+    at_birth: tuple[tuple[str, float], ...] = ()  # what they stood at when it was ready
     net: int = -1  # its network namespace; by pidfd that would want CAP_SYS_PTRACE
     ready: bool = False
 
@@ -60,6 +61,7 @@ class Blank:
             self.sock.send(MAPPED)
         elif message == READY:
             verify(self)
+            self.at_birth = self.cgroup.usage()
             with contextlib.suppress(OSError):  # v1 refuses a memory limit below what is used: the launch is told that
                 self.cgroup.limit(self.likely.limits)
             self.counters = self.cgroup.counters()
@@ -115,7 +117,7 @@ def _child(
         sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
         init.forget_the_spawner()
         gc.freeze()
-        step = "sched_setscheduler"  # a birth keeps nobody waiting, and an init that is woken by its program not the program
+        step = "sched_setscheduler"  # a birth holds up nobody, nor does init its program when that wakes it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         step = "cgroup"  # by itself, and before the cgroup namespace, whose root is where it is at its making
         if cgroup.directory_fd is None:
@@ -155,9 +157,11 @@ def _child(
         step = "view"
         cage = init.furnish(likely.shape, prepared, likely.room, single_id=ids.single)
         step = "arm"
-        armed = cage.arm(0)
-        sock.send(READY)
-        init.run(sock, cage, armed)
+        made = init.Init(cage, cage.arm(0))
+        step = "rehearsal"
+        made.rehearse()
+        sock.send(READY)  # what is used from here on is the program's
+        made.run(sock)
     except (OSError, KeyError, ValueError, wire.ProtocolError) as error:
         sock.send(FAILED + f"{step}: {error}".encode(errors="replace")[:1024])
     os._exit(1)

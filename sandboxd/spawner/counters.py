@@ -22,6 +22,9 @@ V1_FILES = (
     ("blkio", "blkio.throttle.io_service_bytes_recursive"),
 )
 
+_ADD_UP = frozenset(
+    ("cpu_user_seconds", "cpu_system_seconds", "cpu_throttled", "io_read_bytes", "io_write_bytes", "pids_denied")
+)
 _READ_BYTES = 64 * 1024
 _MOST_DIGITS = 20  # a counter has 64 bits; more is no counter, and might not even fit a float
 
@@ -47,6 +50,14 @@ def parse(texts: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
         if parser is not None:
             numbers.update(parser(text))
     return tuple(sorted(numbers.items()))
+
+
+def since(
+    start: tuple[tuple[str, float], ...], numbers: tuple[tuple[str, float], ...]
+) -> tuple[tuple[str, float], ...]:
+    """`numbers` without what had added up to `start`; a peak is one all the same."""
+    before = dict(start)
+    return tuple((name, max(0.0, value - before.get(name, 0.0) * (name in _ADD_UP))) for name, value in numbers)
 
 
 def flat_keyed(text: str) -> dict[str, int]:

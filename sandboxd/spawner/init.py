@@ -72,30 +72,7 @@ def furnish(shape: Shape, prepared: Mapping[str, Prepared], room: mounts.Room, *
     return Cage(shape, prepared, room, ruleset_fd, single_id)
 
 
-def run(spawner: socket.socket, cage: Cage, armed: payload.Armed) -> NoReturn:
-    """Wait to be assigned, add what the launch says, serve until killed."""
-    init = _Init(cage, armed)
-    init.rehearse()
-    received = wire.receive(spawner)
-    if received is None:
-        os._exit(0)
-    assign, fds = received
-    if not isinstance(assign, wire.Assign) or len(fds) != 1 or assign.template not in cage.prepared:
-        raise wire.ProtocolError("expected Assign")
-    control = socket.socket(fileno=fds[0])
-    room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
-    try:
-        if room != cage.room:
-            mounts.give_room(room, executable_workspace=cage.shape.workspace_executable)
-    except OSError as error:
-        wire.send(control, wire.Answer(0, error.errno or errno.EIO, str(error), ()))
-        raise
-    spawner.close()
-    wire.send(control, wire.Answer(0, 0, "", ()))
-    init.serve(control, assign.template)
-
-
-class _Init:
+class Init:
     """Made at its birth, before it is known for whom; `_control` and `_template` come with the assignment."""
 
     _control: socket.socket
@@ -121,11 +98,29 @@ class _Init:
         self._poll.poll(0)
         self._reap()
 
-    def serve(self, control: socket.socket, template: str) -> NoReturn:
-        """Obey what comes by `control`, until killed."""
-        self._control = control
-        self._template = template
-        self._poll.register(control, select.POLLIN)
+    def run(self, spawner: socket.socket) -> NoReturn:
+        """Wait to be assigned, add what the launch says, serve until killed."""
+        received = wire.receive(spawner)
+        if received is None:
+            os._exit(0)
+        assign, fds = received
+        if not isinstance(assign, wire.Assign) or len(fds) != 1 or assign.template not in self._cage.prepared:
+            raise wire.ProtocolError("expected Assign")
+        self._control = socket.socket(fileno=fds[0])
+        self._template = assign.template
+        room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
+        try:
+            if room != self._cage.room:
+                mounts.give_room(room, executable_workspace=self._cage.shape.workspace_executable)
+        except OSError as error:
+            self._answer(0, error)
+            raise
+        spawner.close()
+        self._answer(0, None)
+        self._poll.register(self._control, select.POLLIN)
+        self._serve()
+
+    def _serve(self) -> NoReturn:
         while True:
             timeout = _WATCH_MILLISECONDS if self._executions else None
             ready = dict(self._poll.poll(timeout))

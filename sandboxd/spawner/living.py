@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 
+from sandboxd.spawner import counters
 from sandboxd.spawner.blank import Blank
 from sandboxd.spawner.cgroup import Cgroup
 
@@ -45,12 +46,15 @@ class Living:
         signal.pidfd_send_signal(self.blank.pidfd, signal.SIGKILL)
 
     def finish(self) -> tuple[int, tuple[tuple[str, float], ...]]:
-        """Reap it and let go of it: its wait status (negative for a signal) and last counters. Its cgroup stays."""
+        """Reap it and let go of it: its wait status (negative for a signal) and last counters since its birth.
+
+        Its cgroup stays.
+        """
         result = os.waitid(os.P_PIDFD, self.blank.pidfd, os.WEXITED)
         status = 0
         if result is not None:
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-        usage = self.blank.cgroup.usage()
+        usage = counters.since(self.blank.at_birth, self.blank.cgroup.usage())
         self._control.close()
         self.blank.close()
         return status, usage

@@ -47,7 +47,8 @@ class Armed:
 def arm(slot: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None, *, single_id: bool) -> Armed:
     """Fork a child that has given up everything it can without knowing the program.
 
-    `ruleset_fd` is None where the kernel has no Landlock, which the report then says. OSError if it failed so far.
+    Returns when it waits; OSError if it failed. `ruleset_fd` is None where the kernel has no Landlock, which the report
+    then says.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -97,7 +98,7 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         sys.close_range(_SOCKET_FD + 1, _LAST_FD)
         sock.detach()
         step = "keep_memory"
-        sock = _with_kept_memory(socket.socket(fileno=_SOCKET_FD))
+        sock, keeper = _with_kept_memory(socket.socket(fileno=_SOCKET_FD))
         step = "setsid"
         os.setsid()  # no controlling terminal to push input into (TIOCSTI), and a group of its own to signal
         step = "setresuid"
@@ -112,6 +113,7 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         step = "rehearsal"
         _rlimits(rehearsal.EXECUTE)
         rehearsal.rehearse((rehearsal.EXECUTE,))
+        sock.send(str(keeper).encode())
         step = "plan"
         template = sock.recv(256).decode()
         received = wire.receive(sock)
@@ -138,10 +140,11 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
     _exec(plan)
 
 
-def _with_kept_memory(sock: socket.socket) -> socket.socket:
-    """Taking this interpreter's memory apart took 1.6 ms of the 2 of an execve: the keeper leaves that to its own end.
+def _with_kept_memory(sock: socket.socket) -> tuple[socket.socket, int]:
+    """The socket again, and the keeper's pid.
 
-    It must not hold the socket, whose end tells init of the execve: meanwhile that is on its way in another one.
+    Taking this interpreter's memory apart took 1.6 ms of the 2 of an execve: the keeper leaves that to its own end. It
+    must not hold the socket, whose end tells init of the execve: meanwhile that is on its way in another one.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -152,9 +155,7 @@ def _with_kept_memory(sock: socket.socket) -> socket.socket:
         os.set_inheritable(fd, False)  # recv_fds leaves out the flags it is given
     if fd != _SOCKET_FD:
         raise OSError(errno.EBADF, f"the socket came back as descriptor {fd}")
-    sock = socket.socket(fileno=fd)
-    sock.send(str(keeper).encode())
-    return sock
+    return socket.socket(fileno=fd), keeper
 
 
 def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:

@@ -13,12 +13,13 @@ _ID = "0" * 32
 EXECUTE = wire.Execute(_ID, ("/bin/true",), (("PATH", "/bin"),), "/", 0, 64, 1 << 20, 1.0, 0, 0)
 _LAUNCH = wire.Launch(1, _ID, "0" * 64, "none", 1 << 20, 1, 1.0, 4096, 1, 4096, 1, 0, 0)
 _NAMES = ("pidfd", "init", "cpuacct.usage_user", "memory.max_usage_in_bytes", "pids.events")
+_NUMBERS = (("cpu_system_seconds", 0.5), ("cpu_user_seconds", 0.5), ("peak_memory_bytes", 1e6), ("peak_pids", 2.0))
 OF_THE_SPAWNER = (
     _LAUNCH,
     wire.Assign(_LAUNCH.template, 4096, 1, 4096, 1),
-    wire.Launched(1, _ID, 1, _NAMES),
+    wire.Launched(1, _ID, 1, _NAMES, _NUMBERS),
     wire.Kill(_ID),
-    wire.SandboxEnded(_ID, -9, tuple((name, 1.5) for name in _NAMES)),
+    wire.SandboxEnded(_ID, -9, _NUMBERS),
 )
 OF_INIT = (
     wire.Assign(_LAUNCH.template, 4096, 1, 4096, 1),

@@ -181,7 +181,8 @@ class Service:
         self._send(wire.Hello(site.mode, site.kernel, site.promise(), self._names(), len(self._living)))
         for living in self._living.values():
             names, fds = living.descriptors()
-            self._send(wire.Adopt(living.sandbox_id, living.blank.ids.payload_uid, names), fds)
+            blank = living.blank
+            self._send(wire.Adopt(living.sandbox_id, blank.ids.payload_uid, names, blank.at_birth), fds)
 
     def _on_daemon_exit(self) -> None:
         daemon = self._daemon
@@ -338,7 +339,9 @@ class Service:
         self._living[launch.sandbox_id] = living
         self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_sandbox_exit(living))
         names, fds = living.descriptors()
-        self._send(wire.Launched(launch.request_id, launch.sandbox_id, blank.ids.payload_uid, names), fds)
+        self._send(
+            wire.Launched(launch.request_id, launch.sandbox_id, blank.ids.payload_uid, names, blank.at_birth), fds
+        )
 
     def _fit_out(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank) -> Living:
         blank.cgroup.limit(

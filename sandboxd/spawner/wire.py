@@ -49,16 +49,21 @@ class Adopt:
     sandbox_id: str
     host_uid: int
     fd_names: tuple[str, ...]
+    at_birth: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """Answer to Launch. Descriptors in the order of `fd_names`: pidfd, init, then counters, then `listen:PORT`s."""
+    """Answer to Launch. Descriptors in the order of `fd_names`: pidfd, init, then counters, then `listen:PORT`s.
+
+    `at_birth`: what the counters stood at before anything of the tenant's was in it.
+    """
 
     request_id: int
     sandbox_id: str
     host_uid: int
     fd_names: tuple[str, ...]
+    at_birth: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SandboxEnded:
-    """Init of a sandbox died (killed or not) and everything of it is gone; `usage` holds its last counters."""
+    """Init of a sandbox died (killed or not) and all of it is gone; `usage` holds its last counters since birth."""
 
     sandbox_id: str
     wait_status: int

@@ -1,7 +1,8 @@
 """An init in hostile hands: packets on its socket, one a line, while the daemon starts, waits, collects and stops.
 
-A line that begins with `+` comes with a small file, one with `-` with a descriptor that is none. The daemon's side must
-end in an answer or in `RuntimeFailed`, never in another error, and hand on nothing that a response cannot hold.
+A line that begins with `+` comes with a small file, one with `-` with a device, one with `!` with a file that cannot be
+read. The daemon's side must end in an answer or in `RuntimeFailed`, never in another error, and hand on nothing that a
+response cannot hold.
 """
 
 import asyncio
@@ -28,21 +29,34 @@ def target() -> Target:
     raised: list[str] = []
     loop.set_exception_handler(lambda _, context: raised.append(repr(context.get("exception") or context["message"])))
 
-    def run(data: bytes) -> None:
+    def run(data: bytes) -> object:
         raised.clear()
-        loop.run_until_complete(_talk(data, plan))
+        collected = loop.run_until_complete(_talk(data, plan))
         if raised:
             raise Broken(f"the event loop was told {raised[0]}")
+        return collected
 
     modules = ("sandboxd.runtime.process_sandbox", "sandboxd.runtime.link")
-    words = (b"\n", b"\n+", b"\n-", b'"e"', b'"\\ud800"', b'"../x"', b"9" * 30, b"-1", b'"errno":5', b'"request_id":2')
+    words = (
+        b"\n",
+        b"\n+",
+        b"\n-",
+        b"\n!",
+        b'"e"',
+        b'"\\ud800"',
+        b'"../x"',
+        b"9" * 30,
+        b"-1",
+        b'"errno":5',
+        b'"request_id":2',
+    )
     return Target("init", modules, run, (), _seeds(), words)
 
 
-async def _talk(data: bytes, plan: ExecPlan) -> None:
+async def _talk(data: bytes, plan: ExecPlan) -> object:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.setblocking(False)
-    sandbox = ProcessSandbox("s", 1, {"init": ours.detach()}, frozenset(), lambda: None)
+    sandbox = ProcessSandbox("s", 1, {"init": ours.detach()}, (), frozenset(), lambda: None)
     work = asyncio.ensure_future(_work(sandbox, plan))
     with theirs:
         for line in data.split(b"\n")[:MAX_LINES]:
@@ -50,13 +64,16 @@ async def _talk(data: bytes, plan: ExecPlan) -> None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(theirs, line)
             await asyncio.sleep(0)
+    collected = None
     with contextlib.suppress(InvalidRequest, RuntimeFailed):
-        await work
+        collected = await work
     sandbox.ended(())
     _hold_usage(await sandbox.destroy())
+    return collected
 
 
-async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> None:
+async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> Collected:
+    """The whole way."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         await sandbox.start(plan, null, null, null)
@@ -65,8 +82,10 @@ async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> None:
     await sandbox.signal("e", 15)
     _hold_status(await sandbox.wait("e"))
     _hold_usage(sandbox.usage())
-    _hold_files(await sandbox.collect(plan.collect, MAX_BYTES, MAX_FILES))
+    collected = await sandbox.collect(plan.collect, MAX_BYTES, MAX_FILES)
+    _hold_files(collected)
     await sandbox.stop("e")
+    return collected
 
 
 def _send(theirs: socket.socket, line: bytes) -> None:
@@ -74,8 +93,9 @@ def _send(theirs: socket.socket, line: bytes) -> None:
         case b"+":
             fd = os.memfd_create("fuzz", os.MFD_CLOEXEC)
             os.write(fd, b"content")
-        case b"-":
-            fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        case b"-" | b"!":
+            path = "/dev/null" if line[:1] == b"-" else "/proc/self/mem"
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         case _:
             theirs.send(line or b"0")
             return
@@ -111,4 +131,5 @@ def _seeds() -> tuple[bytes, ...]:
     stopped = wire.encode(wire.Answer(3, 0, "", ()))
     whole = b"\n".join((wire.encode(wire.Answer(0, 0, "", ())), put, started, exited, opened, collected, stopped))
     failed = b"\n".join((put, wire.encode(wire.ExecFailed("e", "seccomp", 22, "x"))))
-    return (whole, failed, b"-" + opened[1:], b"")
+    unreadable = whole.replace(b"\n+", b"\n!")
+    return (whole, failed, unreadable, b"-" + opened[1:], b"")

@@ -56,6 +56,12 @@ def test_files_of_both_versions_are_read(tmp_path: Path) -> None:
         )
 
 
+def test_what_its_birth_used_is_not_the_sandbox_s(tmp_path: Path) -> None:
+    fds = {"cpuacct.usage_user": _open(tmp_path, "cpuacct.usage_user", "1500000000\n")}
+    with closing(Counters(fds, (("cpu_user_seconds", 1.25),))) as read:
+        assert read.read().cpu_user_seconds == 0.25
+
+
 def test_sandbox_without_counters_has_nothing_to_wait_for() -> None:
     with closing(Counters({})) as none:
         assert none.read() == SandboxUsage()

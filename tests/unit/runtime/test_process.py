@@ -84,10 +84,10 @@ async def test_connection_waits_for_every_sandbox_of_an_earlier_daemon(pair: tup
     sock, spawner = pair
     spawner.send(replace(HELLO, living=2))
     connecting = asyncio.create_task(ProcessRuntime.connect(sock))
-    spawner.send_sandbox(wire.Adopt("a" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Adopt("a" * 32, 7, NAMES, ()))
     await asyncio.sleep(0)
     assert not connecting.done()
-    spawner.send_sandbox(wire.Adopt("b" * 32, 8, NAMES))
+    spawner.send_sandbox(wire.Adopt("b" * 32, 8, NAMES, ()))
     runtime = await connecting
     assert [(sandbox.sandbox_id, sandbox.host_uid) for sandbox in runtime.adopted] == [("a" * 32, 7), ("b" * 32, 8)]
 
@@ -97,7 +97,7 @@ async def test_launch_names_a_template_and_numbers_only(connected: Connected) ->
     launching = asyncio.create_task(runtime.launch(PLAN))
     asked = await spawner.receive()
     assert asked == wire.Launch(1, "a" * 32, "d" * 64, "none", 1 << 28, 64, 1.0, 1 << 26, 8000, 1 << 25, 8000, 0, 0)
-    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES, ()))
     sandbox = await launching
     assert (sandbox.sandbox_id, sandbox.host_uid) == ("a" * 32, 7)
 
@@ -106,7 +106,7 @@ async def test_answer_with_a_foreign_sandbox_is_no_sandbox(connected: Connected)
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))
     await spawner.receive()
-    spawner.send_sandbox(wire.Launched(1, "b" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Launched(1, "b" * 32, 7, NAMES, ()))
     with pytest.raises(RuntimeFailed):
         await launching
 
@@ -115,7 +115,7 @@ async def test_sandbox_that_ended_on_its_way_is_told(connected: Connected) -> No
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))
     await spawner.receive()
-    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES, ()))
     spawner.send(wire.SandboxEnded("a" * 32, -9, ()))
     try:
         sandbox = await launching
@@ -130,7 +130,7 @@ async def test_launch_without_its_descriptors_ends_the_connection(names: tuple[s
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))
     await spawner.receive()
-    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, names))
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, names, ()))
     with pytest.raises(RuntimeFailed, match="spawner is gone"):
         await launching
 
@@ -156,7 +156,7 @@ async def test_sandbox_of_a_launch_that_nobody_waits_for_is_killed(connected: Co
     launching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await launching
-    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES, ()))
     assert await spawner.receive() == wire.Kill("a" * 32)
 
 
@@ -164,7 +164,7 @@ async def test_destroy_waits_until_nothing_is_left_and_is_idempotent(connected: 
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))
     await spawner.receive()
-    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES))
+    spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES, ()))
     sandbox = await launching
     destroying = asyncio.create_task(sandbox.destroy())
     assert await spawner.receive() == wire.Kill("a" * 32)

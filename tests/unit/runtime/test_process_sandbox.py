@@ -58,7 +58,7 @@ async def init() -> AsyncIterator[Init]:
     theirs.settimeout(30)
     played = Init(theirs)
     fds = {"init": ours.detach(), "pidfd": os.pidfd_open(os.getpid())}
-    played.sandbox = ProcessSandbox("a" * 32, 7, fds, frozenset({"memory"}), played.kill)
+    played.sandbox = ProcessSandbox("a" * 32, 7, fds, (), frozenset({"memory"}), played.kill)
     yield played
     played.sandbox.ended(())
     theirs.close()

@@ -100,3 +100,14 @@ def test_descriptor_that_cannot_be_read_is_left_out() -> None:
 def test_v1_and_v2_files_all_have_a_parser() -> None:
     for name in (*counters.V2_FILES, *(name for _, name in counters.V1_FILES)):
         assert counters.parse({name: "1\n"}) or counters.parse({name: "oom_kill 1\nmax 1\nnr_throttled 1\n"})
+
+
+def test_what_adds_up_is_counted_from_the_start_and_a_peak_is_not() -> None:
+    start = (("cpu_user_seconds", 0.5), ("io_read_bytes", 100.0), ("peak_pids", 3.0))
+    now = (("cpu_system_seconds", 0.25), ("cpu_user_seconds", 0.75), ("io_read_bytes", 90.0), ("peak_pids", 4.0))
+    assert dict(counters.since(start, now)) == {
+        "cpu_system_seconds": 0.25,
+        "cpu_user_seconds": 0.25,
+        "io_read_bytes": 0.0,
+        "peak_pids": 4.0,
+    }
