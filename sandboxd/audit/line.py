@@ -36,6 +36,7 @@ class Link:
 
 
 ORIGIN = Link(0, FIRST_PREV)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def body(event: Event) -> dict[str, object]:
@@ -88,7 +89,7 @@ def encode(content: dict[str, object], link: Link, boot: str, node: str, time_ns
         "node": node,
         "time": timestamp(time_ns),
     }
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _ENCODER.encode(record).encode() + b"\n"
 
 
 def follow(link: Link, line: bytes) -> Link:

@@ -17,6 +17,8 @@ class Store:
         self._path = directory
         self._fsync = fsync
         self._directory = private_directory(directory)
+        for number in range(256):  # now, and not one after the other while requests wait
+            os.close(self._folder(f"{number:02x}"))
 
     def close(self) -> None:
         os.close(self._directory)

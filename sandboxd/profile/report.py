@@ -25,7 +25,7 @@ def report(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Enfor
 def refuse_unenforceable(profile: ResolvedProfile, found: EnforcementReport) -> None:
     """`Unenforceable` naming every required guarantee that does not hold here, and why."""
     broken = [
-        row for row in found.rows if profile.level(row.guarantee) == "require" and row.state is not State.ENFORCED
+        row for row in found.rows if row.state is not State.ENFORCED and profile.level(row.guarantee) == "require"
     ]
     if broken:
         reasons = "; ".join(f"{row.guarantee} is {row.state}: {row.reason}" for row in broken)

@@ -91,6 +91,8 @@ def tighten(profile: ResolvedProfile, request: ExecuteRequest) -> ResolvedProfil
     `InvalidRequest`: override_unknown for a name or value that no limit has, override_not_tighter for more than the
     profile gives.
     """
+    if not request.limits and not request.network and request.isolation in (None, profile.isolation):
+        return profile
     required: set[Guarantee] = set()
     values: dict[str, float] = {}
     for name, value in request.limits:
@@ -123,6 +125,8 @@ def oblige(profile: ResolvedProfile, obligations: Obligations) -> ResolvedProfil
     Only an obligation that cannot be understood is an error (`PolicyDenied`, policy_malformed): to ignore it would be
     to run what policy did not mean to allow.
     """
+    if not obligations.limits and obligations.runtime_floor is None:
+        return profile
     required: set[Guarantee] = set()
     values: dict[str, float] = {}
     for name, value in obligations.limits:

@@ -54,6 +54,7 @@ def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"hello").hexdigest()
     outside = tmp_path / "outside"
     outside.mkdir()
+    (tmp_path / "documents" / digest[:2]).rmdir()
     os.symlink(outside, tmp_path / "documents" / digest[:2])  # noqa: PTH211
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
         store.put(b"hello")
