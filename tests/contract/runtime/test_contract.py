@@ -317,10 +317,13 @@ async def test_oom_is_told(runtime: Runtime, row: Row) -> None:
     async with Running(sandbox, ("/usr/bin/python3", "-c", "x = bytearray(300 << 20)"), own=small) as running:
         if held.state is State.ENFORCED:
             await asyncio.wait_for(told.wait(), 60)
-        ended = await running.end()
-    assert ended.status.exit_code != 0
+        try:
+            ended = await running.end()
+        except RuntimeFailed:  # cgroup v2 kills all that is in the group, so the sandbox ends with the program
+            assert held.layers == ("cgroup v2",)
+        else:
+            assert ended.status.exit_code != 0
+            assert held.state is State.ENFORCED or b"MemoryError" in ended.stderr
     usage = await sandbox.destroy()
     assert told.is_set() == (usage.oom_kills >= 1) == (held.state is State.ENFORCED)
-    if held.state is not State.ENFORCED:
-        assert (held.layers, bool(held.reason)) == (("rlimit",), True)
-        assert b"MemoryError" in ended.stderr
+    assert held.state is State.ENFORCED or (held.layers, bool(held.reason)) == (("rlimit",), True)
