@@ -8,12 +8,15 @@ from sandboxd.cli import tables
 from sandboxd.config import Config
 from sandboxd.host.check import CheckReport, check
 
+SCHEMA = 1  # of the JSON, described in docs/check.md; keys may be added under the same number, not changed
+
 
 def report(config: Config, *, as_json: bool) -> int:
     """Prints it and gives the exit code."""
     found = check(config.profile_paths, Path(config.state_dir))
     if as_json:
-        print(json.dumps({**dataclasses.asdict(found), "exit_code": found.exit_code}, indent=2))  # noqa: T201
+        told = {"schema": SCHEMA, **dataclasses.asdict(found), "exit_code": found.exit_code}
+        print(json.dumps(told, indent=2))  # noqa: T201
     else:
         _tables(found)
     return found.exit_code

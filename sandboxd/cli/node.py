@@ -47,10 +47,11 @@ def check(
     """Tell what this node can enforce and what follows from what it cannot.
 
     Exit code 0: every profile can be enforced. 1: something that one of them requires is missing. 2: nothing can run.
+    78: the configuration is wrong. What `--json` prints is described in docs/check.md.
     """
     from sandboxd.cli.check import report
 
-    raise typer.Exit(report(_loaded(config), as_json=as_json))
+    raise typer.Exit(report(_loaded(config, EX_CONFIG), as_json=as_json))
 
 
 @config_app.command()

@@ -145,7 +145,8 @@ def closed_directory(path: Path) -> Path | None:
 
 def _state_dir(path: Path) -> Row:
     """Made 0700 at the first start, so it may be missing as long as it can be made."""
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    # What lies behind a closed directory is not there for us, and Path.exists would raise.
+    existing = next(parent for parent in (path, *path.parents) if os.access(parent, os.F_OK))
     if existing == path:
         status = path.stat()
         if not path.is_dir() or path.is_symlink():

@@ -71,6 +71,7 @@ class Nobody:
 
 
 def attempt() -> None:
-    """OSError where this node cannot do it for the tree that every profile shows."""
+    """OSError where this node cannot do it for the tree that every profile shows. Changes this process's mounts."""
+    sys.unshare(sys.CLONE_NEWNS)
     tree = sys.open_tree(_USUAL_TREE, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
     sys.mount_setattr(tree, sys.MOUNT_ATTR_IDMAP, sys.AT_RECURSIVE, namespace())

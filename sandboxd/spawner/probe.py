@@ -62,7 +62,8 @@ _TRIED: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
     "filesystem.sockets": (
         ("idmap",),
         "idmapped mounts",
-        "in directories of the host a payload could talk to a socket whose mode lets everybody write",
+        "in directories of the host a payload could talk to a socket whose mode lets everybody write; "
+        "id maps would stop it, which want root and a file system that takes them",
     ),
     "landlock.files": (("landlock_files",), "landlock", "only mounts and file modes restrict access to files"),
     "landlock.exec": (("landlock_exec",), "landlock", "only noexec mounts restrict what is executed"),

@@ -43,3 +43,10 @@ def test_check_exits_with_what_the_report_says(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sandboxd.cli.check.report", lambda config, *, as_json: 2 if as_json else 1)
     assert CliRunner().invoke(app, ["check"]).exit_code == 1
     assert CliRunner().invoke(app, ["check", "--json"]).exit_code == 2
+
+
+def test_check_of_a_wrong_configuration_is_told_from_a_node_that_lacks_something(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("lissen: x\n")
+    done = CliRunner().invoke(app, ["check", "--json", "--config", str(tmp_path / "c.yaml")])
+    assert (done.exit_code, done.stdout) == (78, "")
+    assert "unknown key" in done.stderr
