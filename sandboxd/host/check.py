@@ -145,8 +145,7 @@ def closed_directory(path: Path) -> Path | None:
 
 def _state_dir(path: Path) -> Row:
     """Made 0700 at the first start, so it may be missing as long as it can be made."""
-    # What lies behind a closed directory is not there for us, and Path.exists would raise.
-    existing = next(parent for parent in (path, *path.parents) if os.access(parent, os.F_OK))
+    existing = next(parent for parent in (path, *path.parents) if _is_there(parent))
     if existing == path:
         status = path.stat()
         if not path.is_dir() or path.is_symlink():
@@ -158,6 +157,15 @@ def _state_dir(path: Path) -> Row:
         consequence = f"{str(existing)!r} is not writable for uid {os.geteuid()}; set state_dir in the configuration"
         return Row("state directory", str(path), consequence, Finding.MISSING)
     return Row("state directory", str(path) if existing == path else f"{path}, to be made", "", Finding.OK)
+
+
+def _is_there(path: Path) -> bool:
+    """For us: not what lies behind a closed directory, for which Path.exists raises."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _mode(probed: Probed) -> Row:
