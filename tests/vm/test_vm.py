@@ -8,20 +8,28 @@ import shlex
 
 import pytest
 
-from tests.skips import need_program, need_root
+from tests.skips import IN_CI, need_program, need_root
 from tests.vm import machine
 
 pytestmark = pytest.mark.vm
 
-# Each start of a daemon takes a minute or two there, so of the suites that start one per test only a few tests run.
 SUITES = (
     "tests/posture",
+    "tests/contract/runtime",
     *(f"tests/integration/test_limits_{name}.py" for name in ("time", "memory", "files", "output")),
-    *(f"tests/contract/runtime/test_contract.py::test_{name}" for name in ("usage_counts_what_ran", "oom_is_told")),
-    "tests/integration/test_cleanup_leaks.py::test_a12_client_that_leaves_takes_its_execution_with_it",
-    "tests/integration/test_cleanup_kill.py::test_r23_daemon_killed_with_20_living_sandboxes",
+    *(f"tests/integration/test_cleanup_{name}.py" for name in ("leaks", "kill")),
 )
-TIMEOUT_SECONDS = 20 * 60.0
+# A launch takes most of a second there and the start of a daemon twenty, so in CI that is left out which depends least
+# on the kernel: subordinate ids but for their posture, kills at every step where they repeat those of the root daemon
+# (of the spawner's, one step stays), and the two tests of hundreds of launches.
+LEFT_OUT_IN_CI = (
+    "(subuid and not posture)",
+    "(killed_spawner and not root-running)",
+    "(rootless and (killed_anywhere or r23 or journal or drain))",
+    "200_launches",
+    "more_than_the_slots",
+)
+TIMEOUT_SECONDS = (35 if IN_CI else 120) * 60.0
 
 
 def test_sandbox_holds_on_linux_6_1_with_cgroup_v2() -> None:
@@ -29,13 +37,8 @@ def test_sandbox_holds_on_linux_6_1_with_cgroup_v2() -> None:
     need_program("qemu-system-x86_64", "qemu-system-x86")
     need_program("debootstrap", "debootstrap")
     need_program("mke2fs", "e2fsprogs")
-    arguments = shlex.split(os.environ.get("VM_PYTEST_ARGS", "")) or [
-        *SUITES,
-        "-q",
-        "--durations=10",
-        "-k",
-        "not subuid",
-    ]
+    chosen = ["-k", f"not ({' or '.join(LEFT_OUT_IN_CI)})"] if IN_CI else []
+    arguments = shlex.split(os.environ.get("VM_PYTEST_ARGS", "")) or [*SUITES, *chosen, "-q", "--durations=15"]
 
     run = machine.run_pytest(arguments, TIMEOUT_SECONDS)
 
