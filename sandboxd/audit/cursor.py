@@ -25,6 +25,7 @@ LINGER_SECONDS = 0.1  # records come close together: sent together they cost les
 SAVE_SECONDS = 1.0
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 60.0
+_END = 1 << 63  # of what can be an offset
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Feed:
         self._news = asyncio.Event()
         self._news.set()
         self._cursor = self._saved = load(directory, sink.name)
+        self._proved = self._cursor == START  # what the file said of the place has led to the next record
         self._failures = 0
 
     @property
@@ -137,13 +139,29 @@ class Feed:
         while self._cursor.seq < readable.link.seq:
             segment, offset = self._place()
             end = readable.offset if segment.first_seq == readable.segment else None
-            cursor, records = _records(segment, offset, end, self._cursor.seq)
+            try:
+                cursor, records = _records(segment, offset, end, self._cursor.seq)
+            except LineDamaged:
+                if self._proved:
+                    raise
+                self._search()
+                continue
+            exhausted = not records and segment.first_seq == readable.segment
+            if not self._proved and (exhausted or (records and records[0].seq != self._cursor.seq + 1)):
+                self._search()
+                continue
             if records:
+                self._proved = True
                 return cursor, records
-            if segment.first_seq == readable.segment:
+            if exhausted:
                 return None
             self._cursor = Cursor(segment.first_seq + 1, 0, self._cursor.seq)  # this segment is exhausted
         return None
+
+    def _search(self) -> None:
+        """The saved place is not behind that record, as on a damaged disk: read all, and send what comes after it."""
+        self._cursor = Cursor(0, 0, self._cursor.seq)
+        self._proved = True
 
     def _place(self) -> tuple[Segment, int]:
         """The cursor's segment; the next one if it is exhausted or gone."""
@@ -168,7 +186,9 @@ def load(directory: Path, name: str) -> Cursor:
     except (OSError, ValueError, RecursionError):
         return START
     match value:
-        case {"segment": int(segment), "offset": int(offset), "seq": int(seq)} if min(segment, offset, seq) >= 0:
+        case {"segment": int(segment), "offset": int(offset), "seq": int(seq)} if all(
+            0 <= number < _END for number in (segment, offset, seq)
+        ):
             return Cursor(segment, offset, seq)
         case _:
             return START

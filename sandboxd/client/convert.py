@@ -162,5 +162,9 @@ def _usage(message: sandbox_pb2.Usage) -> model.Usage:
     )
 
 
-def _time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
+def _time(message: Timestamp) -> datetime | None:
+    """None for what is no time, which no daemon of ours sends."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -6,6 +6,7 @@ Called by the spawner; `enter_user_namespace` once at its start when it is not r
 
 import os
 import pwd
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from sandboxd.spawner import sys
 
 PER_SANDBOX = 16  # init and 15 concurrent executions
+_ID = re.compile(r"\d{1,10}", re.ASCII)
 PAYLOAD_UID = 1000  # inside; a concurrent execution in slot N is PAYLOAD_UID + N
 
 
@@ -85,13 +87,13 @@ class IdPool:
 def subordinate_range(path: Path, user: str, uid: int) -> tuple[int, int] | None:
     """(start, count) of the user's first range in /etc/subuid or /etc/subgid; None without one. See subuid(5)."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return None
     for line in lines:
         owner, _, rest = line.partition(":")
         start, _, count = rest.partition(":")
-        if owner in (user, str(uid)) and start.isdecimal() and count.isdecimal() and int(start) > 0:
+        if owner in (user, str(uid)) and _ID.fullmatch(start) and _ID.fullmatch(count) and int(start) > 0:
             return int(start), int(count)
     return None
 

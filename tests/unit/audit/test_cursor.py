@@ -134,6 +134,30 @@ def test_an_unreadable_cursor_is_the_start(tmp_path: Path, content: bytes) -> No
     assert load(tmp_path, "fake") == START
 
 
+@pytest.mark.parametrize("place", [(1, 3), (1, 1 << 40), (10, 1 << 40), (1 << 40, 0), (3, 0), (0, 0)], ids=str)
+async def test_place_that_is_not_behind_its_record_is_searched_for(place: tuple[int, int], tmp_path: Path) -> None:
+    sink = FakeSink()
+    async with recording(tmp_path, segment_bytes=100) as recorder:
+        for number in range(10):
+            await recorder.record(violated(str(number)))
+        save(tmp_path / "cursors", "fake", Cursor(*place, 1))
+        async with feeding(recorder, sink, tmp_path):
+            await sink.has(9)
+    assert [record.seq for record in sink.taken] == list(range(2, 11))
+
+
+async def test_damaged_record_ends_the_feed_wherever_it_stood(tmp_path: Path) -> None:
+    sink = FakeSink()
+    async with recording(tmp_path) as recorder:
+        for number in range(3):
+            await recorder.record(violated(str(number)))
+        first = next(path for path in recorder.directory.iterdir() if path.suffix == ".jsonl")
+        first.write_bytes(b"x" + first.read_bytes()[1:])
+        save(tmp_path / "cursors", "fake", Cursor(1, 3, 0))
+        await asyncio.wait_for(Feed(recorder, sink, tmp_path / "cursors", sleep=Naps()).run(), 5)
+    assert sink.taken == []
+
+
 def test_a_cursor_is_saved_whole(tmp_path: Path) -> None:
     save(tmp_path, "fake", Cursor(3, 4, 5))
     assert load(tmp_path, "fake") == Cursor(3, 4, 5)

@@ -1,3 +1,6 @@
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sandboxd.client import EndReason, ExecutionState, Level, State, Stream, convert
 from sandboxd.rpc.v1 import enforcement_pb2, profile_pb2, sandbox_pb2
 
@@ -56,6 +59,12 @@ def test_execution_has_times_with_a_zone_and_a_result_only_at_its_end() -> None:
     assert found.started_at is not None
     assert found.started_at.isoformat() == "1970-01-01T00:01:00+00:00"
     assert (found.ended_at, found.result, found.state) == (None, None, ExecutionState.RUNNING)
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(-(1 << 62), 0), (1 << 62, 0), (0, -5), (0, 2_000_000_000)])
+def test_time_out_of_range_is_none(seconds: int, nanos: int) -> None:
+    message = sandbox_pb2.Execution(started_at=Timestamp(seconds=seconds, nanos=nanos))
+    assert convert.execution(message).started_at is None
 
 
 def test_requirements_of_a_profile_keep_their_level() -> None:

@@ -74,10 +74,12 @@ def test_root_alone_is_refused_as_a_single_id() -> None:
         ("me:0:65536\n", None),
         ("me:-5:65536\n", None),
         ("me:x:65536\nme\nme:\n::\n", None),
+        ("me:1:" + "9" * 5000, None),
+        ("\udcff:1:2\nme:100000:65536\n", (100000, 65536)),
     ],
 )
 def test_subordinate_range_is_the_first_usable_one(text: str, expected: tuple[int, int] | None, tmp_path: Path) -> None:
     path = tmp_path / "subuid"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     assert subordinate_range(path, "me", 1000) == expected
     assert subordinate_range(tmp_path / "missing", "me", 1000) is None
