@@ -7,6 +7,7 @@ Imports nothing of sandboxd before it is instrumented, and ends its process itse
 import atexit
 import logging
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -19,31 +20,49 @@ with atheris.instrument_imports(include=["sandboxd", "bench.soak.planted", "benc
     TARGET = load(sys.argv[1])
 
 from bench.soak.crashes import Run
+from bench.soak.mutation import Accepted, mutated
 
 CHECKED_EVERY = 64
+HANG_SECONDS = 600  # by the clock, and whoever measures something else may stop us meanwhile
 
 
 def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
     logging.disable()  # what a target says of bad input, thousands of times
     target = planted(TARGET) if plant else TARGET
     run = Run(target)
+    chance = random.Random()
+    accepted = Accepted(target, chance)
     corpus = directory / "corpus"
     words = directory / "words"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
 
     def one(data: bytes) -> None:
         with run.one(data):
-            target.run(data)
+            if target.run(data) is not None:
+                accepted.add(data)
         enough = run.executions % CHECKED_EVERY == 0 and run.cpu_seconds > cpu_seconds
         if enough or (plant and run.crashes):
             (directory / "result.json").write_text(run.as_json())
             atexit._run_exitfuncs()  # the targets' directories
             os._exit(0)  # libFuzzer has no other end
 
-    options = [f"-max_len={target.max_bytes}", "-timeout=60", "-rss_limit_mb=1024", f"-artifact_prefix={directory}/"]
+    def changed(data: bytes, most: int, _: int) -> bytes:
+        def bytewise(piece: bytes) -> bytes:
+            return bytes(atheris.Mutate(piece, most))
+
+        if chance.random() < 0.3:
+            data = accepted.one()
+        return mutated(target, data, chance, bytewise)[:most]
+
+    options = [
+        f"-max_len={target.max_bytes}",
+        f"-timeout={HANG_SECONDS}",
+        "-rss_limit_mb=1024",
+        f"-artifact_prefix={directory}/",
+    ]
     if target.words:
         options.append(f"-dict={words}")
-    atheris.Setup([sys.argv[0], *options, "-verbosity=0", str(corpus)], one)
+    atheris.Setup([sys.argv[0], *options, "-verbosity=0", str(corpus)], one, custom_mutator=changed)
     atheris.Fuzz()
 
 

@@ -8,11 +8,12 @@ import hashlib
 import logging
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from bench.soak.crashes import Run
+from bench.soak.mutation import Accepted, mutated
 from bench.soak.planted import planted
 from bench.soak.target import Target, load
 
@@ -41,14 +42,16 @@ def fuzz(run: Run, corpus: list[bytes], enough: Callable[[], bool], chance: rand
     reached = Reached(target.modules)
     corpus = [b"", *corpus]
     pending = list(corpus)
+    accepted = Accepted(target, chance)
     while not enough():
         fresh = not pending
-        data = _mutated(corpus, target, chance) if fresh else pending.pop()
+        data = _mutated(corpus, accepted, target, chance) if fresh else pending.pop()
         before = len(reached.lines)
         sys.settrace(reached.trace)
         try:
             with run.one(data):
-                target.run(data)
+                if target.run(data) is not None:
+                    accepted.add(data)
         finally:
             sys.settrace(None)
         if fresh and len(reached.lines) > before:
@@ -56,10 +59,22 @@ def fuzz(run: Run, corpus: list[bytes], enough: Callable[[], bool], chance: rand
     return corpus
 
 
-def _mutated(corpus: list[bytes], target: Target, chance: random.Random) -> bytes:
+def _mutated(corpus: list[bytes], accepted: Accepted, target: Target, chance: random.Random) -> bytes:
     # What was found last leads on more often than what has been tried for long.
     recent = -1 - min(int(chance.expovariate(0.5)), len(corpus) - 1)
-    data = bytearray(corpus[recent] if chance.random() < 0.5 else chance.choice(corpus))
+    kind = chance.random()
+    chosen = accepted.one() if kind < 0.3 else corpus[recent] if kind < 0.7 else chance.choice(corpus)
+
+    def bytewise(piece: bytes) -> bytes:
+        return _bytewise(piece, corpus, target.words, chance)
+
+    for _ in range(chance.randint(1, 3)):
+        chosen = mutated(target, chosen, chance, bytewise)
+    return chosen[: target.max_bytes]
+
+
+def _bytewise(piece: bytes, corpus: list[bytes], words: Sequence[bytes], chance: random.Random) -> bytes:
+    data = bytearray(piece)
     for _ in range(chance.randint(1, 3)):
         at = chance.randint(0, len(data))
         match chance.randrange(6):
@@ -70,13 +85,13 @@ def _mutated(corpus: list[bytes], target: Target, chance: random.Random) -> byte
             case 2:
                 del data[at : at + chance.randint(1, 8)]
             case 3:
-                data[at:at] = chance.choice(target.words) if target.words else b"\xff"
+                data[at:at] = chance.choice(words) if words else b"\xff"
             case 4:
                 other = chance.choice(corpus)
                 data[at:] = other[chance.randint(0, len(other)) :]
             case _:
                 data[at : at + 1] = bytes([data[at] ^ 1 << chance.randrange(8)]) if at < len(data) else b"0"
-    return bytes(data[: target.max_bytes])
+    return bytes(data)
 
 
 def main(target: Target, cpu_seconds: float, directory: Path, *, plant: bool) -> None:

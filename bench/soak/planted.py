@@ -1,30 +1,54 @@
-"""A bug on purpose: an exception that no parser may raise, behind three bytes that no seed begins with.
+"""A bug on purpose behind a parser's last check: an exception for a text that begins with three certain letters.
 
-Finding it takes feedback from coverage, so a harness that lost its guidance, or swallows exceptions, is found out.
-Used with `--planted` and by the harness's own test.
+Finding it takes inputs that stay well formed while they change, and feedback from coverage: so a harness that mutates
+blindly, lost its guidance, or swallows exceptions, is found out. Used with `--planted` and by the harness's own test.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+
+from pydantic import BaseModel
 
 from bench.soak.target import Target
 
 
 def planted(target: Target) -> Target:
-    """The same target with the bug in front of its parser."""
+    """The same target with the bug in each text of what it gives back."""
 
-    def run(data: bytes) -> None:
-        _bug(data)
-        target.run(data)
+    def run(data: bytes) -> object:
+        found = target.run(data)
+        for text in _texts(found):
+            _bug(text)
+        return found
 
     return replace(target, run=run, modules=(*target.modules, __name__))
 
 
-# One condition a line: that is what coverage can tell apart.
-def _bug(data: bytes) -> None:
-    if data[:1] != b"b":
-        return
-    if data[1:2] != b"u":
-        return
-    if data[2:3] != b"g":
-        return
-    raise KeyError("planted")
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for pair in value.items():
+                yield from _texts(pair)
+        case tuple() | list():
+            for item in value:
+                yield from _texts(item)
+        case BaseModel():
+            yield from _texts(value.__dict__)
+        case _ if is_dataclass(value):
+            for field in fields(value):
+                yield from _texts(getattr(value, field.name))
+
+
+# A line for each letter that fits, which is what coverage can tell apart, and comparisons that libFuzzer sees.
+def _bug(text: str) -> None:
+    fitting = 0
+    if text[:1] == "b":
+        fitting = 1
+    if text[:2] == "bu":
+        fitting = 2
+    if text[:3] == "bug":
+        fitting = 3
+    if fitting == 3:
+        raise KeyError("planted")

@@ -7,21 +7,30 @@ Used by both drivers, by `covered`, and by each file of `targets`.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 NAMES = (
     "request",
+    "calls",
     "wire",
+    "launch",
     "profile",
     "config",
     "decision",
+    "engine",
     "policy",
     "init",
     "journal",
+    "cursor",
     "template",
+    "probed",
     "counters",
+    "procfs",
     "filters",
     "paths",
     "options",
+    "answers",
+    "details",
 )
 
 
@@ -29,19 +38,30 @@ class Broken(Exception):
     """No exception of the parser's own, but an answer that breaks a promise of it."""
 
 
+class Shape(Enum):
+    """What an input looks like from outside."""
+
+    BYTES = "bytes"
+    TEXT = "text"
+    PROTOBUF = "protobuf"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """`run` feeds bytes to the parser. It may raise what is in `allowed`; anything else is a crash.
 
-    `modules` are those whose coverage counts; `seeds` are inputs to begin with, `words` are worth inserting.
+    It gives back what came out behind the parser's last check, or nothing: `planted` puts its bug there. `modules` are
+    those whose coverage counts; `seeds` are inputs to begin with, `words` are worth inserting, and `shape` says how to
+    change an input without breaking its framing.
     """
 
     name: str
     modules: tuple[str, ...]
-    run: Callable[[bytes], None]
+    run: Callable[[bytes], object]
     allowed: tuple[type[Exception], ...]
     seeds: tuple[bytes, ...]
     words: tuple[bytes, ...] = ()
+    shape: Shape = Shape.TEXT
     max_bytes: int = 4096
 
 

@@ -1,15 +1,17 @@
 """The fuzzers' harness finds a bug that is there, by coverage, and calls nothing a bug that is none. In seconds."""
 
+import json
 import random
 from dataclasses import replace
 
 import pytest
 
+from bench.soak import protobuf
 from bench.soak import target as targets
 from bench.soak.crashes import Run
 from bench.soak.plain import fuzz
 from bench.soak.planted import planted
-from bench.soak.target import Broken, Target
+from bench.soak.target import Broken, Shape, Target
 
 MOST = 200_000
 
@@ -27,12 +29,39 @@ def _raising(error: Exception) -> Target:
     return replace(targets.load("counters"), run=run, allowed=(ValueError,), seeds=(b"x",))
 
 
-@pytest.mark.parametrize("name", ["counters", "decision"])
-def test_planted_bug_is_found(name: str) -> None:
-    crashes = list(_run(planted(targets.load(name)), MOST).crashes.values())
+def _inside_json(data: bytes) -> object:
+    match json.loads(data):
+        case {"a": [1, {"b": str(text)}]}:
+            return text
+    return None
+
+
+def _inside_protobuf(data: bytes) -> object:
+    for outer in protobuf.fields(data) or ():
+        for inner in protobuf.fields(outer.payload) or ():
+            if (outer.number, inner.number, inner.wire_type) == (3, 2, 2):
+                return inner.payload.decode()
+    return None
+
+
+MESSAGE = protobuf.Field(3, 2, protobuf.Field(2, 2, b"some text").encoded()).encoded()
+DOCUMENT = b'{"a": [1, {"b": "some text"}]}'
+PLANTED_IN = {
+    "bytes": targets.load("counters"),
+    "json": Target(
+        "json", (__name__,), _inside_json, (ValueError, RecursionError), (b'{"a": [1, {"b": "some text"}]}',)
+    ),
+    "protobuf": Target("protobuf", (__name__,), _inside_protobuf, (ValueError,), (MESSAGE,), shape=Shape.PROTOBUF),
+}
+
+
+@pytest.mark.parametrize("target", PLANTED_IN.values(), ids=PLANTED_IN)
+def test_bug_planted_behind_a_parser_is_found(target: Target) -> None:
+    crashes = list(_run(planted(target), MOST).crashes.values())
     assert [(crash.kind, crash.message) for crash in crashes] == [("KeyError", "'planted'")]
     assert crashes[0].where.startswith("bench/soak/planted.py:")
-    assert bytes.fromhex(crashes[0].data).startswith(b"bug")
+    with pytest.raises(KeyError, match="planted"):
+        planted(target).run(bytes.fromhex(crashes[0].data))
 
 
 @pytest.mark.parametrize("name", targets.NAMES)
@@ -40,6 +69,15 @@ def test_seeds_and_a_hundred_mutations_of_them_are_no_crash(name: str) -> None:
     run = _run(targets.load(name), 100)
     assert run.executions == 100
     assert not run.crashes
+
+
+def test_change_to_a_message_leaves_a_message() -> None:
+    chance = random.Random(7)
+    data = MESSAGE
+    for _ in range(1000):
+        data = protobuf.changed(data or MESSAGE, (b"word",), chance, lambda piece: piece[::-1])[:4096]
+        assert protobuf.fields(data) is not None
+        data = data if len(data) < 2000 else MESSAGE
 
 
 def test_exception_that_is_not_documented_is_a_crash() -> None:
@@ -61,5 +99,5 @@ def test_interrupt_ends_the_run() -> None:
 
 
 def test_unknown_target_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="request, wire"):
+    with pytest.raises(KeyError, match="request, calls"):
         targets.load("nope")

@@ -23,9 +23,10 @@ log: {level: debug, format: text}
 """
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     config: Config = parse(data, "fuzz.yaml", as_root=True)
     _ = config.socket_path, config.profile_paths, config.policy_paths
+    return config
 
 
 def target() -> Target:

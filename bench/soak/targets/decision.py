@@ -21,15 +21,17 @@ FULL = {
 }
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
-        return
+        return None
     decision = decode_decision(UNDEFINED if value == "undefined" else value, "r1")
     if decision.verdict is not Verdict.DENY and not (value is True or isinstance(value, dict)):
         raise Broken(f"{value!r} does not deny")
     _hold(decision)
+    refused = any(reason.code in ("policy_malformed", "policy_undefined") for reason in decision.reasons)
+    return None if refused else decision
 
 
 def _hold(decision: Decision) -> None:
@@ -40,6 +42,15 @@ def _hold(decision: Decision) -> None:
 
 
 def target() -> Target:
-    seeds = (b"true", b"false", b"null", b'"undefined"', b"[]", b'{"verdict":"allow"}', json.dumps(FULL).encode())
+    seeds = (
+        b"true",
+        b"false",
+        b"null",
+        b'"undefined"',
+        b"[]",
+        b'{"verdict":"allow"}',
+        json.dumps(FULL).encode(),
+        b'{"verdict":"allow","message_for_agent":"x"}',
+    )
     words = (b"1e999", b"NaN", b"-0.0", b"9" * 320, b'"deny"', b'"warn"', b'"escalate"', b'"kata"', b'"obligations":{')
     return Target("decision", ("sandboxd.policy.base",), run, (), seeds, words)

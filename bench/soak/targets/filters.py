@@ -7,7 +7,7 @@ import errno
 import os
 from functools import cache
 
-from bench.soak.target import Broken, Draw, Target
+from bench.soak.target import Broken, Draw, Shape, Target
 from sandboxd.profile import bpf, seccomp
 from sandboxd.profile.rules import ANY, WORD, Match, Rule, both
 from sandboxd.profile.seccomp import Meaning
@@ -21,21 +21,21 @@ def _names() -> tuple[str, ...]:
     return tuple(seccomp.known_numbers().values())
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     if data[:1] == b"\0":
-        _as_filter(data[1:])
-    else:
-        _as_rules(Draw(data[1:]))
+        return _as_filter(data[1:])
+    return _as_rules(Draw(data[1:]))
 
 
-def _as_filter(program: bytes) -> None:
+def _as_filter(program: bytes) -> object:
     decoded = bpf.decode(program)
     for number in (0, 59, 1 << 30, WORD):
         if not 0 <= bpf.run(decoded, bpf.Call(number, 0xC000003E, (number,) * 6)) <= WORD:
             raise Broken("an action that is no word")
+    return decoded[len(decoded) // 2].k.to_bytes(4, "little").decode("latin-1")
 
 
-def _as_rules(draw: Draw) -> None:
+def _as_rules(draw: Draw) -> object:
     allowed: dict[str, tuple[Rule, ...]] = {}
     errnos: dict[str, int] = {}
     while draw.left and len(allowed) + len(errnos) < 24:
@@ -56,6 +56,7 @@ def _as_rules(draw: Draw) -> None:
             got = bpf.run(program, bpf.Call(numbers[name], _arch(), args))
             if got != (expected := meaning.action(name, args)):
                 raise Broken(f"{name}{args} gives {got:#x}, not {expected:#x}, by {allowed.get(name)}")
+    return None
 
 
 def _rule(draw: Draw) -> Rule:
@@ -93,4 +94,4 @@ def target() -> Target:
     seeds = (b"\0" + small, b"\1" + bytes(range(64)), b"\1" + bytes(range(255, 100, -1)))
     words = tuple(code.to_bytes(2, "little") for code in sorted(bpf._KNOWN))
     modules = ("sandboxd.profile.bpf", "sandboxd.profile.rules")
-    return Target("filters", modules, run, (bpf.BadProgram,), seeds, words, 512)
+    return Target("filters", modules, run, (bpf.BadProgram,), seeds, words, Shape.BYTES, 512)

@@ -21,10 +21,10 @@ def target() -> Target:
     place = tempfile.TemporaryDirectory(prefix="sandboxd-fuzz-", dir="/dev/shm")
     path = Path(place.name, segment_name(1))
 
-    def run(data: bytes) -> None:
+    def run(data: bytes) -> object:
         _ = place.name  # kept alive with this function
         _judge(path, data)
-        _judge(path, _chained(data))
+        return _judge(path, _chained(data))
 
     modules = ("sandboxd.audit.line", "sandboxd.audit.journal", "sandboxd.audit.segment")
     words = (
@@ -41,7 +41,8 @@ def target() -> Target:
     return Target("journal", modules, run, (LineDamaged,), _seeds(), words)
 
 
-def _judge(path: Path, data: bytes) -> None:
+def _judge(path: Path, data: bytes) -> object:
+    """The last record of a journal that was opened."""
     path.write_bytes(data)
     found = verify(path.parent)
     whole = data.count(b"\n")
@@ -57,11 +58,11 @@ def _judge(path: Path, data: bytes) -> None:
         journal.close()
         if not found.ok or not verify(path.parent).ok:
             raise Broken("damaged, but opened")
+    record = None
     for line in data.splitlines()[:4]:
-        try:
-            decode(line)
-        except LineDamaged:
-            continue
+        with contextlib.suppress(LineDamaged):
+            record = decode(line)
+    return record if found.ok else None
 
 
 def _chained(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from sandboxd.client.model import Options
 from sandboxd.client.request import execute_request
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     """A first letter says which option; no NUL, which no argument can have."""
     lines = [line.decode("utf-8", "surrogateescape") for line in data.replace(b"\0", b"").split(b"\n")]
     by_kind = {kind: [line[1:] for line in lines if line[:1] == kind] for kind in "lebskf"}
@@ -20,8 +20,9 @@ def run(data: bytes) -> None:
         labels=values.labels(by_kind["b"]),
         collect=by_kind["k"],
     )
-    execute_request(["x"], options)
+    request = execute_request(["x"], options)
     values.input_files([f"/nonexistent/{name}" for name in by_kind["f"]])
+    return tuple(request.collect), dict(request.env), dict(request.labels)
 
 
 def target() -> Target:

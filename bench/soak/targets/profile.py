@@ -43,6 +43,10 @@ spec:
 """
 
 
+LEAST = b"""\
+{apiVersion: sandboxd.io/v1, kind: SandboxProfile, metadata: {name: least}, spec: {extends: base, description: x}}
+"""
+
 EXTENDING = b"""\
 apiVersion: sandboxd.io/v1
 kind: SandboxProfile
@@ -64,7 +68,7 @@ def target() -> Target:
     parent = Path(directory.name, "base.yaml")
     parent.write_bytes(SMALL.replace(b"name: small", b"name: base"))
 
-    def run(data: bytes) -> None:
+    def run(data: bytes) -> object:
         _ = directory  # lives as long as this function
         try:
             parse(data, NAME)
@@ -73,11 +77,21 @@ def target() -> Target:
                 raise Broken(f"a complaint without its place: {error.message!r}") from error
             raise
         place.write_bytes(data)
+        found = []
         for resolved in load_profiles([place.parent], filters_proved=True):
             if len(resolved.digest) != 64:
                 raise Broken(f"digest {resolved.digest!r}")
+            if resolved.name != "base":
+                found += [resolved.name, resolved.description, resolved.labels, resolved.env]
+        return found
 
-    seeds = (SMALL, EXTENDING, (shipped("profiles") / "strict.yaml").read_bytes(), b'{"a": [1, "\\x41", 0x1f, .5e3]}')
+    seeds = (
+        LEAST,
+        SMALL,
+        EXTENDING,
+        (shipped("profiles") / "strict.yaml").read_bytes(),
+        b'{"a": [1, "\\x41", 0x1f, .5e3]}',
+    )
     words = (
         *dict.fromkeys(re.findall(rb"[a-zA-Z_]{3,}:?|[{}\[\]] ?", SMALL + EXTENDING)),
         b"&a ",

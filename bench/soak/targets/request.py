@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from bench.soak.target import Broken, Target
+from bench.soak.target import Broken, Shape, Target
 from sandboxd.audit.line import ORIGIN, body, check, decode, encode
 from sandboxd.config import shipped
 from sandboxd.errors import InvalidRequest, Unenforceable
@@ -26,7 +26,7 @@ def profiles() -> ProfileSet:
     return load_profiles([shipped("profiles")], filters_proved=True)
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     message = parse(sandbox_pb2.ExecuteRequest, data)
     request = execute_request(message, "")
     profile = tighten(profiles().get(request.profile), request)
@@ -51,6 +51,7 @@ def run(data: bytes) -> None:
     recorded = encode(body(event), ORIGIN, "b" * 32, "node", 1)
     check(ORIGIN, recorded[:-1])
     decode(recorded[:-1])
+    return program
 
 
 def _seeds() -> tuple[bytes, ...]:
@@ -89,4 +90,4 @@ def target() -> Target:
         "sandboxd.profile.limits",
     )
     words = (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"../", b"\xc0\x80", b"\xed\xa0\x80", b"**/", b"\xe2\x80\xa8")
-    return Target("request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words)
+    return Target("request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words, Shape.PROTOBUF)

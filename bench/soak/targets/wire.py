@@ -11,12 +11,13 @@ from bench.soak.target import Broken, Target
 from sandboxd.spawner import wire
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> object:
     with contextlib.suppress(wire.ProtocolError):
         _received(data)
     message = wire.decode(data)
     if wire.decode(wire.encode(message)) != message:
         raise Broken(f"{message!r} is not what it is encoded to")
+    return message
 
 
 def _received(data: bytes) -> None:

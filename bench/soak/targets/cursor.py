@@ -1,0 +1,71 @@
+"""A sink's saved place as bytes on the disk: whatever stands there, what it has not had is sent, or all again."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.soak.target import Broken, Target
+from sandboxd.audit import cursor
+from sandboxd.audit.journal import Journal, Position
+from sandboxd.audit.line import body
+from sandboxd.audit.segment import segments
+from sandboxd.event import ExecutionRefused
+from sandboxd.sink.base import Record
+
+RECORDS = 6
+
+
+class _Source:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        journal = Journal(directory, "b" * 32, "node", 1024)
+        for number in range(RECORDS):
+            refused = ExecutionRefused("local", "uid:0", "s", str(number), "", "", "overloaded", "later")
+            journal.append(body(refused), number)
+        self.readable: Position = journal.position
+        journal.close()
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return callback
+
+
+class _Sink:
+    name = "fuzz"
+
+    async def send(self, records: Sequence[Record]) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+
+def target() -> Target:
+    kept = tempfile.TemporaryDirectory(prefix="sandboxd-fuzz-", dir="/dev/shm")
+    directory = Path(kept.name)
+    (directory / "journal").mkdir()
+    source = _Source(directory / "journal")
+
+    def run(data: bytes) -> object:
+        _ = kept  # lives as long as this function
+        (directory / "fuzz.json").write_bytes(data)
+        feed = cursor.Feed(source, _Sink(), directory)
+        place = cursor.load(directory, "fuzz")
+        read = feed._read()
+        numbers = [record.seq for record in read[1]] if read else []
+        if place.seq < RECORDS and not numbers:
+            raise Broken(f"{place!r}: nothing is sent")
+        return str(place.offset).translate(LETTERS) if place != cursor.START else None
+
+    first = [segment.first_seq for segment in segments(source.directory)]
+    seeds = (
+        b'{"segment": 1, "offset": 0, "seq": 0}',
+        *(b'{"segment": %d, "offset": 0, "seq": %d}' % (segment, segment - 1) for segment in first),
+        b'{"segment": 0, "offset": 0, "seq": 6}',
+        b"",
+    )
+    words = (b"1e999", b"9" * 40, b"-1", b"true", b"null", b'"\\ud800"', b"[" * 200)
+    return Target("cursor", ("sandboxd.audit.cursor", "sandboxd.audit.segment"), run, (), seeds, words, max_bytes=512)
+
+
+# Letters in place of digits, since numbers are all that comes out.
+LETTERS = str.maketrans("123", "bug")

@@ -1,0 +1,35 @@
+"""What a failed call brings beside its status: the daemon's `google.rpc.Status` as the SDK reads it."""
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from bench.soak.target import Broken, Shape, Target
+from sandboxd.client.errors import SandboxdError
+from sandboxd.client.failure import Progress, from_rpc
+
+CODES = tuple(grpc.StatusCode)
+
+
+def run(data: bytes) -> object:
+    """A first byte says which code comes with it."""
+    code = CODES[data[0] % len(CODES)] if data else grpc.StatusCode.UNKNOWN
+    told = grpc.aio.Metadata(("grpc-status-details-bin", data[1:]))
+    failed = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), told, "x")
+    found = from_rpc(failed, "unix:/nonexistent", Progress())
+    if not isinstance(found, SandboxdError) or not str(found):
+        raise Broken(f"{found!r}")
+    return (found.reason, found.message_for_agent, found.execution_id) if found.reason else None
+
+
+def target() -> Target:
+    info = error_details_pb2.ErrorInfo(reason="draining", domain="sandboxd.io")
+    info.metadata["message_for_agent"] = "later"
+    info.metadata["execution_id"] = "e"
+    packed, foreign = any_pb2.Any(), any_pb2.Any()
+    packed.Pack(info)
+    foreign.Pack(error_details_pb2.ErrorInfo(reason="x", domain="elsewhere"))
+    whole = status_pb2.Status(code=14, message="m", details=[foreign, packed]).SerializeToString()
+    seeds = (*(bytes([code]) + whole for code in range(len(CODES))), b"", b"\0")
+    words = (b"caller_refused", b"audit_unavailable", b"sandboxd.io", b"\xff")
+    return Target("details", ("sandboxd.client.failure",), run, (), seeds, words, Shape.PROTOBUF)

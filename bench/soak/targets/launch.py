@@ -1,0 +1,52 @@
+"""A daemon in hostile hands: what the spawner lets it launch, and init execute, stays within the template."""
+
+import dataclasses
+
+from bench.soak.target import Broken, Target
+from sandboxd.config import shipped
+from sandboxd.profile.compile import compiled
+from sandboxd.profile.load import load_profiles
+from sandboxd.profile.seccomp import Memfd
+from sandboxd.spawner import plans, wire
+from sandboxd.spawner.ids import PER_SANDBOX
+from sandboxd.spawner.seccomp import Filter
+from sandboxd.spawner.template import Template
+
+
+def target() -> Target:
+    profile = load_profiles([shipped("profiles")], filters_proved=True).get("strict")
+    template = compiled(profile, Memfd.SYSCTL)
+    shape = plans.Shape("", template.hostname, template.proc, template.workspace_executable, template.landlock, True)
+    prepared = {"d": plans.Prepared(template, Filter(template.seccomp), shape)}
+
+    def run(data: bytes) -> object:
+        message = wire.decode(data)
+        match message:
+            case wire.Launch():
+                plans.check(message, prepared)
+                _hold(message, template)
+                return message.sandbox_id
+            case wire.Execute():
+                if plans.objection(message, template):
+                    return None
+                _hold(message, template)
+                if not 0 <= message.slot < PER_SANDBOX or not message.argv:
+                    raise Broken(f"{message!r}")
+                return message.argv
+            case _:
+                return None
+
+    launch = wire.Launch(1, "s", "d", "none", 1, 1, 0.5, 1, 1, 1, 1, 0, 0)
+    execute = wire.Execute("e", ("x",), (("A", "b"),), "/", 0, 8, 1, 1.0, 0, 0)
+    seeds = (wire.encode(launch), wire.encode(execute))
+    words = (b"1e999", b"-1", b"9" * 20, b"0.0", b"1e-320", b'"d"', b'"none"', b'"loopback"', b"-0.0")
+    allowed = (wire.ProtocolError, plans.LaunchRefused)
+    return Target("launch", ("sandboxd.spawner.plans",), run, allowed, seeds, words)
+
+
+def _hold(message: wire.Launch | wire.Execute, template: Template) -> None:
+    for field in dataclasses.fields(template.ceilings):
+        asked = getattr(message, field.name, None)
+        without_cgroup = isinstance(message, wire.Execute) and field.name in ("memory_bytes", "pids")
+        if asked is not None and not without_cgroup and not 0 < asked <= getattr(template.ceilings, field.name):
+            raise Broken(f"{field.name} {asked!r} went through")
