@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -22,7 +23,7 @@ from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.watch import LimitWatch
 
-_WATCH_MILLISECONDS = 50
+_WATCH_SECONDS = 0.05
 _CHILDREN = "/proc/1/task/1/children"
 # Two cannot be set, two Python needs ignored in init itself; a payload resets those.
 _NOT_RESET = frozenset((signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ))
@@ -83,6 +84,7 @@ class Init:
         self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
         self._keepers: set[int] = set()  # of the memory that programs let go of
+        self._look_at = 0.0  # when limits are looked at next, while a program runs
         self._poll = select.poll()
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipes = os.fstat(self._wake).st_dev  # of all pipes of this kernel that have no name
@@ -122,13 +124,10 @@ class Init:
 
     def _serve(self) -> NoReturn:
         while True:
-            timeout = _WATCH_MILLISECONDS if self._executions else None
+            timeout = max(0.0, self._look_at - time.monotonic()) * 1000 if self._executions else None
             ready = dict(self._poll.poll(timeout))
-            if not ready:
-                self._dismiss_keepers()
-                for pid, execution in self._executions.items():
-                    execution.watch.sample(pid)
-                continue
+            if self._executions and time.monotonic() >= self._look_at:  # in a storm of orphans too
+                self._look()
             for pid, execution in list(self._executions.items()):
                 if execution.sock is not None and execution.sock.fileno() in ready:
                     self._report_start(pid, execution)
@@ -137,6 +136,12 @@ class Init:
                 self._reap()
             if self._control.fileno() in ready:
                 self._obey()
+
+    def _look(self) -> None:
+        self._look_at = time.monotonic() + _WATCH_SECONDS
+        self._dismiss_keepers()
+        for pid, execution in self._executions.items():
+            execution.watch.sample(pid)
 
     def _obey(self) -> None:
         received = wire.receive(self._control)
@@ -179,6 +184,7 @@ class Init:
             self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))
             return
         self._keepers.add(child.keeper)
+        self._look_at = time.monotonic() + _WATCH_SECONDS
         self._poll.register(child.sock, select.POLLIN)
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)

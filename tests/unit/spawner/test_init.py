@@ -1,6 +1,7 @@
 """PID 1 of a real sandbox: what it serves, what it refuses, what it does not believe."""
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -253,6 +254,23 @@ for i in range(100):
     answer = sandbox.ask(wire.Collect(6, ("**",), 10, 1000, 0))
     assert len(answer.skipped) == 100
     assert len(wire.encode(answer)) > wire.MAX_PACKET
+
+
+def test_init_that_is_never_idle_looks_at_the_limits_all_the_same(sandbox: Sandbox) -> None:
+    """Here it is the daemon that keeps it busy; a program can do it with orphans."""
+    script = """
+import os, time
+try:
+    while True:
+        os.open("/dev/null", os.O_RDONLY)
+except OSError:
+    time.sleep(1)
+"""
+    sandbox.begin(replace(EXECUTE, argv=("/usr/bin/python3", "-c", script)))
+    sandbox.init.expect(wire.Started)
+    while not select.select([sandbox.init.sock], [], [], 0)[0]:
+        sandbox.init.send(wire.Signal("f" * 32, signal.SIGUSR1))
+    assert sandbox.init.expect(wire.Exited)[0].limits_reached == ("open_files",)
 
 
 def test_program_is_told_as_lost_only_with_its_sandbox(spawner: Daemon) -> None:
