@@ -28,6 +28,7 @@ NAMES = (
     "procfs",
     "filters",
     "paths",
+    "workspace",
     "options",
     "answers",
     "details",

@@ -77,7 +77,20 @@ def _seeds() -> tuple[bytes, ...]:
     plain = sandbox_pb2.ExecuteRequest()
     plain.argv.argv.append("/bin/true")
     reserved = sandbox_pb2.ExecuteRequest(sandbox_id="x", idempotency_key="k", detach=True)
-    return tuple(message.SerializeToString() for message in (full, code, plain, reserved))
+    # As many as there may be and one more, and names that no file, variable or limit can have.
+    many = [sandbox_pb2.ExecuteRequest(argv=plain.argv) for _ in range(4)]
+    many[0].files.extend(sandbox_pb2.InputFile(path=str(number)) for number in range(1025))
+    many[1].collect.extend(str(number) for number in range(257))
+    many[2].env.update({f"A{number}": "" for number in range(1025)})
+    many[3].labels.update({str(number): "" for number in range(65)})
+    odd = [sandbox_pb2.ExecuteRequest(argv=plain.argv) for _ in range(5)]
+    odd[0].files.add(path="/".join("a" * 65), content=b"x")
+    odd[1].files.extend([sandbox_pb2.InputFile(path="a"), sandbox_pb2.InputFile(path="a/b")])
+    odd[2].env["LD_PRELOAD"] = "x"
+    odd[3].cwd = "/a" + "b" * 256
+    odd[4].limits.cpus = 0.5
+    odd[4].limits.pids = 1 << 40
+    return tuple(message.SerializeToString() for message in (full, code, plain, reserved, *many, *odd))
 
 
 def target() -> Target:
@@ -89,5 +102,16 @@ def target() -> Target:
         "sandboxd.profile.environment",
         "sandboxd.profile.limits",
     )
-    words = (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"../", b"\xc0\x80", b"\xed\xa0\x80", b"**/", b"\xe2\x80\xa8")
-    return Target("request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words, Shape.PROTOBUF)
+    words = (
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"../",
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"**/",
+        b"\xe2\x80\xa8",
+        b"main.py",
+        b"LANG",
+        b"=",
+        b"a" * 300,
+    )
+    return Target("request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words, Shape.PROTOBUF, 16384)

@@ -1,4 +1,4 @@
-"""Messages between daemon, spawner and init, as text and as a packet: what is taken must be what `encode` makes."""
+"""Messages between daemon, spawner and init, as text and as packets: what is taken must be what `encode` makes."""
 
 import contextlib
 import json
@@ -12,11 +12,14 @@ from sandboxd.spawner import wire
 
 
 def run(data: bytes) -> object:
-    with contextlib.suppress(wire.ProtocolError):
-        _received(data)
+    for receive in (_received, _received_bare):
+        with contextlib.suppress(wire.ProtocolError):
+            receive(data)
     message = wire.decode(data)
     if wire.decode(wire.encode(message)) != message:
         raise Broken(f"{message!r} is not what it is encoded to")
+    if _sent(message) != message:
+        raise Broken(f"{message!r} is not what it is sent as")
     return message
 
 
@@ -36,6 +39,25 @@ def _received(data: bytes) -> None:
         wire.close_all(received[1])
 
 
+def _received_bare(data: bytes) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.send(data[: wire.MAX_PACKET + 1] or b"0")
+        wire.receive_bare(ours)
+
+
+def _sent(message: wire.Message) -> object:
+    """What comes out at the other end, as a packet or, if it is too large for one, as a file."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        wire.send(theirs, message)
+        received = wire.receive(ours)
+    if received is None:
+        return None
+    wire.close_all(received[1])
+    return received[0]
+
+
 def _example(kind: object) -> object:
     if get_origin(kind) is tuple:
         arguments = get_args(kind)
@@ -49,9 +71,10 @@ def _seeds() -> tuple[bytes, ...]:
         hints = get_type_hints(kind)
         body = {"type": kind.__name__, **{field.name: _example(hints[field.name]) for field in fields(kind)}}
         seeds.append(json.dumps(body, separators=(",", ":")).encode())
-    return (*seeds, b'{"type": "@memfd", "size": 49160}\n' + seeds[0], b"")
+    large = json.dumps({"type": "Kill", "sandbox_id": "x" * wire.MAX_PACKET}).encode()
+    return (*seeds, large, b'{"type": "@memfd", "size": 49160}\n' + seeds[0], b"")
 
 
 def target() -> Target:
     words = (b"1e999", b"NaN", b"-1", b"9" * 320, b"null", b"true", b'"\\ud800"', b'{"type": "@memfd", "size": ', b"[[")
-    return Target("wire", ("sandboxd.spawner.wire",), run, (wire.ProtocolError,), _seeds(), words)
+    return Target("wire", ("sandboxd.spawner.wire",), run, (wire.ProtocolError,), _seeds(), words, max_bytes=1 << 16)
