@@ -145,7 +145,8 @@ async def test_followers_hear_of_records_until_they_leave(tmp_path: Path) -> Non
 async def test_documents_are_stored_by_digest(tmp_path: Path) -> None:
     recorder = make(tmp_path)
     digest = recorder.store(b"document")
-    assert (tmp_path / "documents" / digest[:2] / digest).read_bytes() == b"document"
+    (pack,) = (tmp_path / "documents").iterdir()
+    assert pack.read_bytes() == f"{digest} 8\ndocument\n".encode()
     await recorder.close()
 
 

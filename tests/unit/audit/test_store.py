@@ -3,6 +3,7 @@ import os
 import resource
 import signal
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,52 +11,83 @@ import pytest
 from sandboxd.audit.store import Store
 
 
+def _packs(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir())
+
+
 @pytest.mark.parametrize("fsync", [False, True])
 def test_a_document_is_found_by_its_digest(tmp_path: Path, fsync: bool) -> None:
-    store = Store(tmp_path / "documents", fsync=fsync)
-    digest = store.put(b"hello")
-    assert digest == hashlib.sha256(b"hello").hexdigest() == store.put(b"hello")
-    assert store.get(digest) == b"hello"
+    with closing(Store(tmp_path / "documents", fsync=fsync)) as store:
+        digests = [store.put(document) for document in (b"hello", b"", b"\n\x00", b"hello")]
+        assert digests[0] == hashlib.sha256(b"hello").hexdigest() == digests[3]
+        assert [store.get(digest) for digest in digests] == [b"hello", b"", b"\n\x00", b"hello"]
 
 
-def test_documents_are_private_and_no_draft_is_left(tmp_path: Path) -> None:
-    digest = Store(tmp_path / "documents", fsync=False).put(b"hello")
-    files = [path for path in (tmp_path / "documents").rglob("*") if path.is_file()]
-    assert files == [tmp_path / "documents" / digest[:2] / digest]
-    assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
-    assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
+def test_what_looks_like_a_header_inside_a_document_is_none(tmp_path: Path) -> None:
+    inner = hashlib.sha256(b"x").hexdigest()
+    with closing(Store(tmp_path, fsync=False)) as store:
+        store.put(f"a\n{inner} 1\nx\n".encode())
+        with pytest.raises(FileNotFoundError):
+            store.get(inner)
+
+
+def test_documents_are_private(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "documents", fsync=False)) as store:
+        store.put(b"hello")
+    (pack,) = _packs(tmp_path / "documents")
+    assert stat.S_IMODE(pack.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pack.parent.stat().st_mode) == 0o700
+
+
+def test_full_pack_is_followed_by_another_and_both_are_searched(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, fsync=False, pack_bytes=100)) as store:
+        digests = [store.put(document) for document in (b"a" * 100, b"b" * 100, b"c")]
+        assert len(_packs(tmp_path)) == 3
+        assert [store.get(digest)[:1] for digest in digests] == [b"a", b"b", b"c"]
+
+
+def test_what_an_earlier_process_stored_is_found_behind_what_it_tore(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, fsync=False)) as former:
+        digest = former.put(b"hello")
+    with _packs(tmp_path)[0].open("ab") as pack:
+        pack.write(b"0" * 64 + b" 9\nha")
+    with closing(Store(tmp_path, fsync=False)) as store:
+        later = store.put(b"later")
+        assert (store.get(digest), store.get(later)) == (b"hello", b"later")
+        with pytest.raises(ValueError, match="not what was stored"):
+            store.get("0" * 64)
 
 
 def test_a_changed_document_is_not_given_out(tmp_path: Path) -> None:
-    store = Store(tmp_path, fsync=False)
-    digest = store.put(b"hello")
-    (tmp_path / digest[:2] / digest).write_bytes(b"other")
-    with pytest.raises(ValueError, match="not what was stored"):
-        store.get(digest)
+    with closing(Store(tmp_path, fsync=False)) as store:
+        digest = store.put(b"hello")
+        (pack,) = _packs(tmp_path)
+        pack.write_bytes(pack.read_bytes().replace(b"hello", b"other"))
+        with pytest.raises(ValueError, match="not what was stored"):
+            store.get(digest)
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    store = Store(tmp_path, fsync=False)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            store.put(b"x" * 100)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert store.get(store.put(b"x" * 100))
+    with closing(Store(tmp_path, fsync=False)) as store:
+        first = store.put(b"first")
+        size = _packs(tmp_path)[0].stat().st_size
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            for room in (0, 10):  # nothing, then a part of it
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, before[1]))
+                with pytest.raises(OSError, match=r"File too large|No space"):
+                    store.put(b"x" * 100)
+                assert _packs(tmp_path)[0].stat().st_size == size
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert store.get(store.put(b"x" * 100)) == b"x" * 100
+        assert store.get(first) == b"first"
 
 
-def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
-    store = Store(tmp_path / "documents", fsync=False)
-    digest = hashlib.sha256(b"hello").hexdigest()
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (tmp_path / "documents" / digest[:2]).rmdir()
-    os.symlink(outside, tmp_path / "documents" / digest[:2])  # noqa: PTH211
+def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    os.symlink(tmp_path / "outside", tmp_path / "documents")  # noqa: PTH211
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        store.put(b"hello")
-    assert list(outside.iterdir()) == []
+        Store(tmp_path / "documents", fsync=False)
