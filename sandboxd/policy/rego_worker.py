@@ -85,9 +85,8 @@ class _Engine:
             output = self._interpreter.query_bundle_entrypoint(self._bundle, self._entrypoint)
             if not output.ok():
                 return FAILED, "a built-in function failed, or rules conflict"
-            if str(output) == "undefined":
-                return UNDEFINED, ""
-            return ANSWER, str(output)
+            text = str(output)
+            return (UNDEFINED, "") if text == "undefined" else (ANSWER, text)
         except (RegoError, ValueError, RecursionError) as error:
             # ValueError: rego-cpp printed an answer that is not JSON.
             return FAILED, f"{type(error).__name__}: {error}"
