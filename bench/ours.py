@@ -59,10 +59,10 @@ class Ours:
         return sum(_cpu(process) for process in (spawner, *spawner.children(recursive=True)))
 
     def idle(self) -> list[float]:
-        """MB (PSS) of each sandbox in stock: its init and whatever that has forked."""
+        """MB (PSS) of each sandbox in stock: its init and the armed child, whose memory the keeper shares."""
         spawner = psutil.Process(self.daemon.process.pid)
         families = [child for child in spawner.children() if child.pid != self.daemon_pid()]
-        return [sum(_pss(process) for process in (init, *init.children())) for init in families]
+        return [sum(_pss(process) for process in (init, *init.children()[:1])) for init in families]
 
     def daemon_pid(self) -> int:
         for child in psutil.Process(self.daemon.process.pid).children():

@@ -610,7 +610,7 @@ class Usage(_message.Message):
     peak_memory_bytes: _builtins.int
     """Highest memory of the whole tree, in bytes."""
     peak_pids: _builtins.int
-    """Most processes and threads at one time."""
+    """Most processes and threads at one time as the limit counts them: with the one or two of the sandbox itself."""
     io_read_bytes: _builtins.int
     """Bytes read from block devices."""
     io_write_bytes: _builtins.int
