@@ -92,6 +92,15 @@ _PRCTLS = (
 )  # fmt: skip
 _PR_SET_DUMPABLE = 4
 
+# Never MADV_MERGEABLE: where the host merges equal pages (KSM), how long a write takes tells whether anybody else, such
+# as a virtual machine beside the sandbox, holds a page of that content. Nor MADV_HWPOISON and MADV_SOFT_OFFLINE.
+_ADVICE = (
+    0, 1, 2, 3, 4, 8, 9, 10, 11,  # NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK
+    13, 14, 15, 16, 17, 18, 19,  # UNMERGEABLE HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP WIPEONFORK KEEPONFORK
+    20, 21, 22, 23, 24, 25,  # COLD PAGEOUT POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED COLLAPSE
+    102, 103,  # GUARD_INSTALL GUARD_REMOVE
+)  # fmt: skip
+
 # Locks are in: sqlite, git and pip need them on the workspace, and a filter sees only the descriptor's number. On a
 # shared read-only mount they are a channel between sandboxes, so `strict` narrows this list and denies flock. Never
 # F_NOTIFY and F_SETLEASE (they watch others), F_SETOWN and F_SETSIG, nor F_SETPIPE_SZ: the pages of stdin, stdout and
@@ -140,6 +149,7 @@ ARGUMENTS: dict[str, tuple[Rule, ...]] = {
     "ioctl": one_of(1, _IOCTLS),
     "prctl": (*one_of(0, _PRCTLS), *both(one_of(0, (_PR_SET_DUMPABLE,)), one_of(1, (0,)))),
     "fcntl": one_of(1, _FCNTLS),
+    "madvise": one_of(2, _ADVICE),
     "mknod": one_of(1, (0, 0x1000, 0x8000, 0xC000), _S_IFMT),  # regular files, FIFOs, sockets; no devices
     "mknodat": one_of(2, (0, 0x1000, 0x8000, 0xC000), _S_IFMT),
     "prlimit64": (*both(_MYSELF, _other_limits(1)), *both(_CORE_LIMIT, _NO_NEW_LIMIT)),

@@ -52,6 +52,7 @@ ROWS = (
     Attempt("S19", "perf_event_open", EPERM),
     Attempt("S20", "personality_no_randomize", EPERM),
     Attempt("S20", "personality_read_implies_exec", EPERM),
+    Attempt("L12", "madvise_mergeable", EPERM),
     Attempt("S22", "int80_getpid", ("SIGSYS",)),
     Attempt("S22", "int80_socket_vsock", ("SIGSYS",)),
     Attempt("S23", "x32_getpid", ("SIGSYS", "ENOSYS")),

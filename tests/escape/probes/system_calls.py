@@ -282,6 +282,13 @@ def personality_no_randomize() -> None:
 
 
 @probe()
+def madvise_mergeable() -> None:
+    """Equal pages of this process and of others become one, if the host's KSM runs: a way to ask what others hold."""
+    with mmap.mmap(-1, mmap.PAGESIZE) as page:
+        page.madvise(mmap.MADV_MERGEABLE)
+
+
+@probe()
 def personality_read_implies_exec() -> None:
     in_child(lambda: _discard(syscall("personality", 0x0400000)))
 
