@@ -39,12 +39,13 @@ _HARD = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 _READ_ONLY = sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID
 
 # What tells about the host or changes it. The kernel guards most of these from an unprivileged uid; this is the second
-# layer. Source: runtime-spec defaults of runc and containerd, gVisor's and Podman's additions; and `locks`, since it
-# shows the open file description locks of the whole host.
+# layer. Source: runtime-spec defaults of runc and containerd, gVisor's and Podman's additions; `locks`, since it shows
+# the open file description locks of the whole host; `cmdline` and `bootconfig`, since boot parameters hold passwords
+# and addresses of machines that are booted over a network.
 _PROC_MASKED = (
-    "acpi", "asound", "config.gz", "interrupts", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys", "kmsg",
-    "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules", "sched_debug", "scsi", "slabinfo",
-    "sysrq-trigger", "timer_list", "timer_stats", "vmallocinfo",
+    "acpi", "asound", "bootconfig", "cmdline", "config.gz", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
+    "key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules",
+    "sched_debug", "scsi", "slabinfo", "sysrq-trigger", "timer_list", "timer_stats", "vmallocinfo",
 )  # fmt: skip
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
 

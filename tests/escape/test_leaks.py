@@ -21,7 +21,7 @@ ROWS = (
             "/proc/vmallocinfo", "/proc/slabinfo", "/proc/timer_list", "/proc/kpagecount", "/proc/keys",
             "/proc/key-users", "/proc/latency_stats", "/proc/sched_debug", "/proc/asound", "/sys/kernel/notes",
             "/proc/pagetypeinfo", "/proc/1/stack", "/proc/1/maps", "/proc/1/auxv", "/proc/1/fd",
-            "/proc/locks", "/proc/interrupts",
+            "/proc/locks", "/proc/interrupts", "/proc/cmdline", "/proc/bootconfig",
         )
     ),
     *(
