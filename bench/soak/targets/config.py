@@ -23,6 +23,9 @@ log: {level: debug, format: text}
 """
 
 
+LEAST = b"runtimes: {process: {daemon_user: somebody}}\n"
+
+
 def run(data: bytes) -> object:
     config: Config = parse(data, "fuzz.yaml", as_root=True)
     _ = config.socket_path, config.profile_paths, config.policy_paths
@@ -30,7 +33,16 @@ def run(data: bytes) -> object:
 
 
 def target() -> Target:
-    seeds = (FULL, b"", b"{}", b"listen:\n  - tcp: x\n", b"a: &a [*a]", b"? [a]\n: b\n", b"state_dir: !!binary aGk=\n")
+    seeds = (
+        FULL,
+        LEAST,
+        b"",
+        b"{}",
+        b"listen:\n  - tcp: x\n",
+        b"a: &a [*a]",
+        b"? [a]\n: b\n",
+        b"state_dir: !!binary aGk=\n",
+    )
     words = (
         *dict.fromkeys(re.findall(rb"[a-z_]{3,}:?|[{}\[\]] ?", FULL)),
         b"&a ",
