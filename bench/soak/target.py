@@ -22,6 +22,7 @@ NAMES = (
     "init",
     "journal",
     "cursor",
+    "store",
     "template",
     "probed",
     "counters",
