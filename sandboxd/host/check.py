@@ -200,7 +200,7 @@ def _subordinate_ids() -> Row:
 
 def _has_range(path: Path, owners: tuple[str, str]) -> bool:
     try:
-        return any(line.partition(":")[0] in owners for line in path.read_text().splitlines())
+        return any(line.partition(":")[0] in owners for line in path.read_text(errors="replace").splitlines())
     except OSError:
         return False
 

@@ -3,6 +3,7 @@ import os
 import resource
 import signal
 import stat
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def test_what_an_earlier_process_stored_is_found_behind_what_it_tore(tmp_path: P
         assert (store.get(digest), store.get(later)) == (b"hello", b"later")
         with pytest.raises(ValueError, match="not what was stored"):
             store.get("0" * 64)
+
+
+def test_torn_document_is_found_whole_in_an_older_pack(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, fsync=False)) as former:
+        digest = former.put(b"hello")
+    with closing(Store(tmp_path, fsync=False)) as torn:
+        torn.put(b"hello")
+    _packs(tmp_path)[1].write_bytes(digest.encode() + b" 5\nhel")
+    with closing(Store(tmp_path, fsync=False)) as store:
+        assert store.get(digest) == b"hello"
+
+
+def test_length_that_no_pack_can_have_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "0.pack").write_bytes(b"0" * 64 + b" 9999999999\nhello\n")
+    tracemalloc.start()
+    try:
+        with closing(Store(tmp_path, fsync=False)) as store, pytest.raises(ValueError, match="not what was stored"):
+            store.get("0" * 64)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_changed_document_is_not_given_out(tmp_path: Path) -> None:

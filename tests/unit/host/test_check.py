@@ -194,6 +194,12 @@ def test_user_without_a_range_learns_the_command(monkeypatch: pytest.MonkeyPatch
     assert row.state is Finding.OK
 
 
+def test_line_of_subordinate_ids_that_is_not_utf8_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "subuid").write_bytes(b"\xff:1:1\nme:100000:65536\n")
+    assert check._has_range(tmp_path / "subuid", ("me", "1000"))
+    assert not check._has_range(tmp_path / "subuid", ("other", "1001"))
+
+
 def test_untested_kernel_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kernel, "running", lambda: kernel.Kernel("5.15.0", "x86_64"))
     row = _row(_check(monkeypatch, tmp_path, _probed()), "kernel")
