@@ -46,7 +46,8 @@ def _make(root: Path, kind: str, name: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     match kind:
         case "f":
-            path.write_bytes(b"content")
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # no pipe, no link
+                file.write(b"content")
         case "d":
             path.mkdir()
         case "p":
