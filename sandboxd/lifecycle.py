@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from sandboxd.errors import NotFound
-from sandboxd.model import Caller, Chunk, EndReason, EnforcementReport, Outcome, Stream
+from sandboxd.model import OPERATOR, Caller, Chunk, EndReason, EnforcementReport, Outcome, Stream
 
 RETAINED_PER_STREAM_BYTES = 1024 * 1024
 
@@ -104,9 +104,9 @@ class Registry:
     # --- read and acted on by callers
 
     def list(self, caller: Caller) -> tuple[ExecutionRecord, ...]:
-        """Every execution of the caller's tenant that is known, oldest first, ended ones before living ones."""
+        """Every execution of the caller's that is known, oldest first, ended ones before living ones."""
         entries = (*self._ended.values(), *self._live.values())
-        return tuple(entry.record for entry in entries if entry.record.tenant == caller.tenant)
+        return tuple(entry.record for entry in entries if _may_see(caller, entry.record))
 
     def get(self, execution_id: str, caller: Caller) -> ExecutionRecord:
         return self._entry(execution_id, caller).record
@@ -140,6 +140,11 @@ class Registry:
 
     def _entry(self, execution_id: str, caller: Caller) -> _Entry:
         entry = self._live.get(execution_id) or self._ended.get(execution_id)
-        if entry is None or entry.record.tenant != caller.tenant:
+        if entry is None or not _may_see(caller, entry.record):
             raise NotFound(f"no execution {execution_id[:64]!r}; list shows the ones that are known")
         return entry
+
+
+def _may_see(caller: Caller, record: ExecutionRecord) -> bool:
+    """Its own, or as an operator every one of its tenant."""
+    return caller.tenant == record.tenant and (caller.subject == record.subject or OPERATOR in caller.roles)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 LOCAL_TENANT = "local"
+OPERATOR = "operator"  # the role of who runs the node: sees and ends the executions of all
 
 
 class Isolation(StrEnum):
@@ -131,7 +132,7 @@ class EnforcementReport:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `subject` is `uid:N` for a unix peer until identities come."""
+    """Who asks. `subject` is `uid:N` for a unix peer until identities come; root and the daemon's uid are OPERATOR."""
 
     tenant: str
     subject: str

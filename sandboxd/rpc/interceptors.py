@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from sandboxd.errors import CallerRefused, InvalidRequest, Overloaded, SandboxdError
-from sandboxd.model import LOCAL_TENANT, Caller
+from sandboxd.model import LOCAL_TENANT, OPERATOR, Caller
 from sandboxd.rpc import status
 from sandboxd.rpc.peer import Peers
 from sandboxd.rpc.scan import scan
@@ -76,7 +76,8 @@ class Interceptors:
         if not peer.allowed:
             raise CallerRefused(f"uid {peer.uid} may not call; call as root or as the daemon's own user")
         self._take_place(peer.uid, context)
-        return Caller(tenant=LOCAL_TENANT, subject=f"uid:{peer.uid}", roles=(), method=method)
+        roles = (OPERATOR,) if peer.uid in self._peers.operators else ()
+        return Caller(tenant=LOCAL_TENANT, subject=f"uid:{peer.uid}", roles=roles, method=method)
 
     def _take_place(self, uid: int, context: Context) -> None:
         if not self._shares.fits(uid):

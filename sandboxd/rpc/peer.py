@@ -5,6 +5,7 @@ socket bound to a random name, which the server does show; this table maps that 
 connection that it did not name. Called by `relay` (admit, forget) and `interceptors` (of).
 """
 
+import os
 import secrets
 import socket
 import struct
@@ -30,6 +31,7 @@ class Peers:
     def __init__(self, allowed_uids: frozenset[int]) -> None:
         # An id that this user namespace does not map reads as the overflow uid: it may be anybody.
         self.allowed = allowed_uids - {overflow_uid()}
+        self.operators = frozenset({0, os.geteuid()})
         self._by_name: dict[str, Peer] = {}
 
     def admit(self, connection: socket.socket) -> tuple[str, Peer]:

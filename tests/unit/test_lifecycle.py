@@ -5,6 +5,7 @@ import pytest
 from sandboxd.errors import NotFound
 from sandboxd.lifecycle import RETAINED_PER_STREAM_BYTES, ExecutionRecord, ExecutionState, Registry
 from sandboxd.model import (
+    OPERATOR,
     Caller,
     Chunk,
     EndReason,
@@ -18,6 +19,7 @@ from sandboxd.model import (
 
 CALLER = Caller("local", "uid:1", (), "x")
 STRANGER = Caller("other", "uid:1", (), "x")
+NEIGHBOUR = Caller("local", "uid:2", (), "x")
 REPORT = EnforcementReport(Isolation.PROCESS, ())
 
 
@@ -66,7 +68,7 @@ async def test_foreign_and_unknown_ids_get_the_same_answer() -> None:
     node = registry()
     running = add(node, "a")
     answers = []
-    for execution_id, caller in (("a", STRANGER), ("b", CALLER)):
+    for execution_id, caller in (("a", STRANGER), ("a", NEIGHBOUR), ("b", CALLER)):
         with pytest.raises(NotFound) as got:
             node.get(execution_id, caller)
         with pytest.raises(NotFound):
@@ -74,10 +76,20 @@ async def test_foreign_and_unknown_ids_get_the_same_answer() -> None:
         with pytest.raises(NotFound):
             await node.kill(execution_id, None, caller)
         answers.append((got.value.reason, got.value.message.replace(execution_id, "?", 1).replace("'b'", "'?'")))
-    assert answers[0][0] == answers[1][0]
+    assert len({reason for reason, _ in answers}) == 1
     assert running.asked == []
-    assert node.list(STRANGER) == ()
+    assert node.list(STRANGER) == node.list(NEIGHBOUR) == ()
     assert [record.execution_id for record in node.list(CALLER)] == ["a"]
+
+
+async def test_operator_sees_and_ends_what_others_run_but_not_that_of_another_tenant() -> None:
+    node = registry()
+    running = add(node, "a")
+    operator = Caller("local", "uid:0", (OPERATOR,), "x")
+    assert [record.execution_id for record in node.list(operator)] == ["a"]
+    await node.kill("a", None, operator)
+    assert running.asked == [EndReason.KILLED]
+    assert node.list(Caller("other", "uid:0", (OPERATOR,), "x")) == ()
 
 
 async def test_kill_asks_for_the_end_and_a_signal_is_only_sent() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 import struct
@@ -258,6 +259,16 @@ def test_stranger_is_refused(peer: Peer | None, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(peers, "of", lambda _name: peer)
     with pytest.raises(errors.CallerRefused):
         Interceptors(peers, max_calls=2).identify(RUN, Connection("unix:"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("uid", "roles"), [(0, ("operator",)), (os.geteuid(), ("operator",)), (64_423, ())])
+def test_root_and_the_daemons_own_uid_are_operators(
+    uid: int, roles: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = Peers(frozenset({uid}))
+    monkeypatch.setattr(peers, "of", lambda _name: Peer(uid=uid, pid=1, allowed=True))
+    caller = Interceptors(peers, max_calls=2).identify(RUN, Connection("unix:"))  # type: ignore[arg-type]
+    assert (caller.subject, caller.roles) == (f"uid:{uid}", roles)
 
 
 def test_calls_of_one_leave_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
