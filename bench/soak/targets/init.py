@@ -64,12 +64,15 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(theirs, line)
             await asyncio.sleep(0)
-    collected = None
-    with contextlib.suppress(InvalidRequest, RuntimeFailed):
-        collected = await work
+    try:
+        found: object = await work
+    except InvalidRequest:
+        found = None
+    except RuntimeFailed as error:
+        found = error.message.split() if error.reason == "confinement_failed" else None
     sandbox.ended(())
     _hold_usage(await sandbox.destroy())
-    return collected
+    return found
 
 
 async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> Collected:
