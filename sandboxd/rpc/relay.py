@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandboxd.rpc.peer import Peers, bind_name
+from sandboxd.rpc.seldom import Seldom
 from sandboxd.rpc.share import Shares
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Relay:
         self._peers = peers
         self._shares = Shares(max_connections, peers.allowed)
         self._loop = asyncio.get_running_loop()
+        self._seldom = Seldom(_log, self._loop.time)
         self._connections: dict[str, tuple[socket.socket, socket.socket]] = {}
         self._refused: set[str] = set()
         self._callers: dict[str, int] = {}  # the uid of each connection that is not refused
@@ -152,7 +154,7 @@ class Relay:
         name, peer = self._peers.admit(outer)
         room = self._has_room(peer.uid) if peer.allowed else len(self._refused) < _REFUSED_AT_ONCE
         if not room:
-            _log.warning("connection dropped", extra={"peer_uid": peer.uid, "full": peer.allowed})
+            self._seldom.warning("connection dropped", extra={"peer_uid": peer.uid, "full": peer.allowed})
             self._peers.forget(name)
             outer.close()
             return
@@ -161,14 +163,14 @@ class Relay:
             bind_name(inner, name)
             inner.connect(self._inner)
         except OSError as error:
-            _log.warning("connection dropped", extra={"peer_uid": peer.uid, "errno": error.errno})
+            self._seldom.warning("connection dropped", extra={"peer_uid": peer.uid, "errno": error.errno})
             self._peers.forget(name)
             inner.close()
             outer.close()
             return
         self._connections[name] = (outer, inner)
         if not peer.allowed:
-            _log.warning("connection of a stranger", extra={"peer_uid": peer.uid, "peer_pid": peer.pid})
+            self._seldom.warning("connection of a stranger", extra={"peer_uid": peer.uid, "peer_pid": peer.pid})
             self._refused.add(name)
         else:
             self._silent[name] = None

@@ -214,7 +214,7 @@ async def speak(caller: socket.socket, served: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("allowed", [frozenset({os.geteuid() + 1})])
-async def test_strangers_are_few_and_marked(line: Line) -> None:
+async def test_strangers_are_few_and_marked_and_fill_no_log(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     _caller, served = await line.connect()
     peer = line.peers.of(f"unix-abstract:{served.getpeername()[1:].decode()}")
     assert peer is not None
@@ -222,6 +222,7 @@ async def test_strangers_are_few_and_marked(line: Line) -> None:
     kept = [line.dial() for _ in range(20)]
     endings = await asyncio.gather(*(ended_soon(connection) for connection in kept))
     assert endings.count(False) == 7
+    assert len(caplog.records) < 20, "not one for each of the 21"
 
 
 async def ended_soon(connection: socket.socket) -> bool:
