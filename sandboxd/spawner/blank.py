@@ -94,11 +94,12 @@ def begin(ids: IdBlock, cgroup: Cgroup, likely: Prepared, prepared: Mapping[str,
 
 def verify(blank: Blank) -> None:
     """From outside, after its birth: it is whom the maps say, and cannot change the host's /proc/sys."""
-    status = dict(line.split(":", 1) for line in _read(f"/proc/{blank.pid}/status").splitlines() if ":" in line)
+    # Divided at newlines and spaces alone: a path that is shown may hold all else that str would divide at.
+    status = dict(line.split(":", 1) for line in _lines(f"/proc/{blank.pid}/status") if ":" in line)
     for name, host_id in (("Uid", blank.ids.uid), ("Gid", blank.ids.gid)):
         if status[name].split() != [str(host_id)] * 4 or host_id == 0:
             raise BirthFailed(f"its {name} on the host is {status[name].split()}, not {host_id}")
-    mounts_by_place = {line.split()[4]: line for line in _read(f"/proc/{blank.pid}/mountinfo").splitlines()}
+    mounts_by_place = {line.split(" ")[4]: line for line in _lines(f"/proc/{blank.pid}/mountinfo")}
     proc = mounts_by_place.get("/proc", "")
     if " - proc " in proc and "subset=pid" not in proc:
         switches = mounts_by_place.get("/proc/sys", "")
@@ -201,9 +202,9 @@ def _leave_the_keyring() -> None:
             raise
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return file.read().split("\n")[:-1]
 
 
 def _write(path: str, text: str) -> None:

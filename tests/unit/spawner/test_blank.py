@@ -11,9 +11,11 @@ from sandboxd.spawner import blank
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup_base import NoCgroup
 from sandboxd.spawner.ids import IdBlock
+from sandboxd.spawner.template import Bind
 from tests.skips import need_root
+from tests.unit.spawner import spawner_rig
 from tests.unit.spawner.conftest import Children
-from tests.unit.spawner.spawner_rig import PREPARED, Daemon
+from tests.unit.spawner.spawner_rig import PREPARED, TEMPLATE, VIEW, Daemon
 
 UID = 64_410
 
@@ -102,6 +104,20 @@ def test_birth_that_fails_tells_its_step(message: bytes, complaint: str) -> None
         with pytest.raises(BirthFailed, match=complaint):
             born.advance()
         assert not born.ready
+
+
+def test_sandbox_that_is_shown_an_oddly_named_path_is_verified(tmp_path: Path) -> None:
+    """With characters at which str divides lines and words, but the kernel does not."""
+    need_root()
+    name = "a\u00a0b\u2028c\u0085d"
+    (tmp_path / name).mkdir()
+    bind = Bind(str(tmp_path / name), f"/opt/{name}", executable=False, optional=False)
+    with spawner_rig.start(tmp_path) as rig:
+        rig.compile(replace(TEMPLATE, view=replace(VIEW, binds=(*VIEW.binds, bind))))
+        daemon = rig.daemon()
+        sandbox = daemon.ready_sandbox()
+        assert sandbox.run("/bin/ls", "/opt").output == f"{name}\n"
+        daemon.destroy(sandbox)
 
 
 def test_real_one_is_as_verified(spawner: Daemon) -> None:
