@@ -135,6 +135,8 @@ class Supervision:
             for ours_is in (1, 0, 0):
                 pair = os.pipe2(os.O_CLOEXEC)
                 os.set_blocking(pair[ours_is], False)
+                # Opened anew as /dev/stdout and the like, which asks whose it is, unlike writing to what one was given.
+                os.fchmod(pair[0], 0o666)
                 ours.append(pair[ours_is])
                 theirs.append(pair[1 - ours_is])
             limits = self._limits

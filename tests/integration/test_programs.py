@@ -48,6 +48,13 @@ def numpy_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+def test_streams_can_be_opened_by_their_names(client: Client) -> None:
+    script = "read a </dev/stdin; echo $a >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin | tee /dev/fd/2"
+    result = _fine(client.run(["/bin/bash", "-c", script], profile="shell", stdin=b"first\nrest\n"))
+    assert sorted(result.stdout.split()) == [b"first", b"rest"]
+    assert sorted(result.stderr.split()) == [b"err", b"rest"]
+
+
 @pytest.mark.parametrize("mode", [Mode.ROOT, Mode.ROOTLESS], ids=str)
 def test_numpy_from_pip_computes(mode: Mode, numpy_packages: Path, tmp_path: Path) -> None:
     shipped = Path(__file__).resolve().parents[2] / "profiles"
