@@ -35,7 +35,7 @@ def _texts(value: object) -> Iterator[str]:
             for item in value:
                 yield from _texts(item)
         case BaseModel():
-            yield from _texts(value.__dict__)
+            yield from _texts(tuple(value.__dict__.values()))
         case _ if is_dataclass(value):
             for field in fields(value):
                 yield from _texts(getattr(value, field.name))
