@@ -183,8 +183,10 @@ class Init:
             child.sock.close()
             self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))
             return
+        self._dismiss_keepers()  # those of programs that were over before the next look
         self._keepers.add(child.keeper)
-        self._look_at = time.monotonic() + _WATCH_SECONDS
+        if not self._executions:  # else the next look is due when it was: it would never come if many follow each other
+            self._look_at = time.monotonic() + _WATCH_SECONDS
         self._poll.register(child.sock, select.POLLIN)
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
@@ -222,7 +224,7 @@ class Init:
                 return
             if pid == 0:
                 return
-            if self._armed is not None and pid == self._armed.pid:
+            if self._armed is not None and pid in (self._armed.pid, self._armed.keeper):  # nor is one of use alone
                 self._armed.sock.close()
                 self._armed = None
             self._keepers.discard(pid)
