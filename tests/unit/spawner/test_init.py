@@ -1,5 +1,6 @@
 """PID 1 of a real sandbox: what it serves, what it refuses, what it does not believe."""
 
+import contextlib
 import os
 import select
 import signal
@@ -66,7 +67,11 @@ def _children_pids(sandbox: Sandbox) -> set[int]:
 
 def _children(sandbox: Sandbox) -> set[str]:
     """Of its init, by their names on the host."""
-    return {Path(f"/proc/{pid}/comm").read_text().strip() for pid in _children_pids(sandbox)}
+    names = set()
+    for pid in _children_pids(sandbox):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone since it was listed
+            names.add(Path(f"/proc/{pid}/comm").read_text().strip())
+    return names
 
 
 def _fdinfo(fd: int) -> list[str]:
