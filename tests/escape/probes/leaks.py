@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import signal
 import socket
 import struct
 import sys
@@ -46,6 +47,7 @@ def inotify_init() -> None:
 
 @probe()
 def dnotify() -> None:
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # what it tells, should anybody read there just then
     fcntl.fcntl(os.open("/usr/bin", os.O_RDONLY), fcntl.F_NOTIFY, 1)
 
 
