@@ -29,7 +29,6 @@ class Store:
         self._directory = private_directory(directory)
         self._pack = -1
         self._size = 0
-        self._torn = False
 
     def close(self) -> None:
         os.close(self._directory)
@@ -40,17 +39,13 @@ class Store:
         """Its SHA-256 in hex. Whole or not there at all; OSError if it cannot be written."""
         digest = hashlib.sha256(document).hexdigest()
         data = b"%b %d\n%b\n" % (digest.encode(), len(document), document)
-        if self._pack < 0 or self._size >= self._pack_bytes:
+        if self._size >= self._pack_bytes or not self._goes_on():
             self._begin()
-        if self._torn:
-            os.ftruncate(self._pack, self._size)
-        self._torn = True  # until all of it is there
         if os.write(self._pack, data) != len(data):
             os.ftruncate(self._pack, self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._fsync:
             os.fdatasync(self._pack)
-        self._torn = False
         self._size += len(data)
         return digest
 
@@ -70,15 +65,30 @@ class Store:
             raise ValueError(f"document {digest!r} is not what was stored under that name")
         raise FileNotFoundError(errno.ENOENT, "no such document", digest)
 
+    def _goes_on(self) -> bool:
+        """Whether the next document can be found behind those that are there: nobody deleted or cut the pack."""
+        if self._pack < 0:
+            return False
+        status = os.fstat(self._pack)
+        if status.st_nlink == 0 or status.st_size < self._size:
+            return False
+        if status.st_size > self._size:  # what is left of a write that failed
+            os.ftruncate(self._pack, self._size)
+        return True
+
     def _begin(self) -> None:
         """Never goes on with a pack of an earlier process: only the end of one can be torn."""
         name = f"{time.time_ns():020d}.pack"
         pack = open_private(self._directory, name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-        if self._fsync:
-            os.fsync(self._directory)
+        try:
+            if self._fsync:
+                os.fsync(self._directory)
+        except OSError:
+            os.close(pack)
+            raise
         if self._pack >= 0:
             os.close(self._pack)
-        self._pack, self._size, self._torn = pack, 0, False
+        self._pack, self._size = pack, 0
 
 
 def _index(pack: int) -> Iterator[tuple[str, int, int]]:

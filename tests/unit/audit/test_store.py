@@ -4,6 +4,7 @@ import resource
 import signal
 import stat
 import tracemalloc
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
             signal.signal(signal.SIGXFSZ, handler)
         assert store.get(store.put(b"x" * 100)) == b"x" * 100
         assert store.get(first) == b"first"
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda pack: os.truncate(pack, 10)], ids=["deleted", "cut"])
+def test_pack_that_was_deleted_or_cut_meanwhile_takes_no_more(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+    """Nobody would find what is put behind it."""
+    with closing(Store(tmp_path, fsync=False)) as store:
+        store.put(b"first")
+        spoil(_packs(tmp_path)[0])
+        later = [store.put(document) for document in (b"second", b"third")]
+        assert [store.get(digest) for digest in later] == [b"second", b"third"]
 
 
 def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path) -> None:
