@@ -10,6 +10,7 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from sandboxd.spawner import rehearsal
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
@@ -163,7 +164,8 @@ class Stock:
         if not blank.ready:
             return
         self._leave_births(blank)
-        rehearsal.rehearse(rehearsal.OF_THE_SPAWNER)
+        with suppress(OSError):  # out of descriptors: that is told to whom it keeps from something
+            rehearsal.rehearse(rehearsal.OF_THE_SPAWNER)
         for index, (shape, taker) in enumerate(self._waiting):
             if shape == blank.shape:
                 del self._waiting[index]

@@ -1,6 +1,7 @@
 """The stock of blanks with births that the test lets succeed or fail. Its processes are forks that only wait."""
 
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -123,6 +124,18 @@ def test_blank_that_died_idle_is_not_handed_out(births: Births) -> None:
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
     births.stock.take(A, births.got.append)
     assert births.got == [births.born[1]]
+
+
+def test_blank_is_handed_out_though_there_is_no_descriptor_left_to_rehearse_with(births: Births) -> None:
+    births.stock.replace(_prepared(A))
+    births.stock.take(A, births.got.append)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        births.serve()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert births.got == births.born
 
 
 def test_failure_is_told_and_does_not_spin(births: Births) -> None:
