@@ -50,7 +50,7 @@ def make_writable(proc: Path = Path("/proc")) -> None:
 
 def _lines(path: Path) -> list[str]:
     """Divided where the kernel divides them: in a name it escapes that and a space, but nothing else that str does."""
-    return os.fsdecode(path.read_bytes()).split("\n")
+    return [line for line in os.fsdecode(path.read_bytes()).split("\n") if line]
 
 
 def _read_only(lines: Iterable[str]) -> list[str]:

@@ -105,6 +105,16 @@ def test_v2_without_memory_and_pids_is_passed_over(tmp_path: Path) -> None:
     assert (alone.version, "hugetlb" in alone.reason) == ("none", True)
 
 
+def test_v2_own_cgroup_is_looked_at_and_not_the_root_of_the_hierarchy(tmp_path: Path) -> None:
+    own = tmp_path / "unified" / "system.slice" / "ours"
+    own.mkdir(parents=True)
+    (own / "cgroup.controllers").write_text("hugetlb\n")
+    (own / "cgroup.procs").write_text("")
+    mountinfo = V2_LINE.format(root="/", point=tmp_path / "unified")
+    tree = cgroup.detect("sandboxd-x", _proc(tmp_path, mountinfo, "0::/system.slice/ours\n"))
+    assert f"cgroup v2 {str(own)!r}: memory and pids are not among its controllers 'hugetlb'" in tree.reason
+
+
 def test_v2_subtree_is_made_below_the_own_cgroup(tmp_path: Path) -> None:
     """Plain files stand for the kernel's: what is written stays, so switching on reads back as done."""
     own = tmp_path / "fs" / "user.slice" / "run.scope"
