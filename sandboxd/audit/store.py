@@ -34,6 +34,7 @@ class Store:
         os.close(self._directory)
         if self._pack >= 0:
             os.close(self._pack)
+        self._directory = self._pack = -1  # a number that is closed may be another file's soon
 
     def put(self, document: bytes) -> str:
         """Its SHA-256 in hex. Whole or not there at all; OSError if it cannot be written."""

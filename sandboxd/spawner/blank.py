@@ -119,7 +119,8 @@ def _child(
         init.forget_the_spawner()
         gc.freeze()
         step = "sched_setscheduler"  # a birth holds up nobody, nor does init its program when that wakes it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         step = "cgroup"  # by itself, and before the cgroup namespace, whose root is where it is at its making
         if cgroup.directory_fd is None:
             cgroup.attach(0)

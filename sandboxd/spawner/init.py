@@ -172,11 +172,11 @@ class Init:
         if objection:
             self._send(wire.ExecFailed(plan.execution_id, "plan", errno.EINVAL, objection))
             return
-        child = self._armed
-        if child is None or child.slot != plan.slot:
-            child = self._cage.arm(plan.slot)
-        else:
-            self._armed = None
+        try:
+            child = self._child_for(plan.slot)
+        except OSError as error:  # for want of pids or memory
+            self._send(wire.ExecFailed(plan.execution_id, "arm", error.errno or errno.EIO, str(error)))
+            return
         try:
             payload.release(child, plan, self._template, fds)
         except OSError as error:  # it died waiting; `_reap` buries it
@@ -191,6 +191,12 @@ class Init:
         self._executions[child.pid] = _Execution(
             plan.execution_id, child.sock, LimitWatch(plan.open_files, plan.file_size_bytes)
         )
+
+    def _child_for(self, slot: int) -> payload.Armed:
+        if self._armed is None or self._armed.slot != slot:
+            return self._cage.arm(slot)
+        child, self._armed = self._armed, None
+        return child
 
     def _no_pipe(self, fds: list[int]) -> str:
         """A daemon that was taken over must not lead the program to the host by a directory, file or socket of its own.

@@ -107,7 +107,8 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         step = "capset"  # with one id for all there was no change of uid that would have dropped them
         sys.drop_capabilities()
         step = "sched_setscheduler"
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # init's may be another
+        if os.sched_getscheduler(0) == os.SCHED_BATCH:  # init's, see `blank`; what the operator chose stays
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         step = "signals"
         _reset_signals()
         step = "rehearsal"

@@ -291,9 +291,13 @@ class Service:
                 wire.send(self._peer, message, fds)
             except BlockingIOError:
                 break
-            except OSError:
+            except ConnectionError:
                 self._outgoing.clear()  # it died; its pidfd tells
                 return
+            except OSError as error:
+                self._outgoing.popleft()
+                self._undelivered(message, error)
+                continue
             self._outgoing.popleft()
         if self._peer is not None:
             # A daemon that does not read its answers is not asked for more questions.
@@ -301,6 +305,15 @@ class Service:
             events = reading | (selectors.EVENT_WRITE if self._outgoing else 0)
             if self._selector.get_key(self._peer).events != events:
                 self._selector.modify(self._peer, events, self._on_peer)
+
+    def _undelivered(self, message: wire.Message, error: OSError) -> None:
+        """Its descriptors cannot be sent: with one uid for all, a program can use up how many may be under way."""
+        self._log(f"{type(message).__name__} cannot be sent: {error}")
+        if isinstance(message, wire.Launched):
+            self._living[message.sandbox_id].kill()
+            self._outgoing.appendleft((wire.Refused(message.request_id, "launch_failed", str(error)), ()))
+        elif self._daemon is not None:
+            signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)  # it would wait for ever
 
     # --- sandboxes
 
