@@ -6,6 +6,7 @@ blindly, lost its guidance, or swallows exceptions, is found out. Used with `--p
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from pathlib import PurePath
 
 from pydantic import BaseModel
 
@@ -28,6 +29,8 @@ def _texts(value: object) -> Iterator[str]:
     match value:
         case str():
             yield value
+        case PurePath():
+            yield str(value).lstrip("/")  # most may only be absolute
         case Mapping():
             for pair in value.items():
                 yield from _texts(pair)
