@@ -13,6 +13,7 @@ from pathlib import Path
 from sandboxd.spawner import sys
 
 _NO_FILES_ID = 0xFFFFFFFE  # as a file's owner on a disk: the kernel keeps the one above for "none", nobody uses this
+_NOBODY = 65534  # to map the host's 0 would take CAP_SETFCAP, which a pod need not have
 _USUAL_TREE = "/usr"
 _CANNOT = (errno.EINVAL, errno.EPERM)  # a file system without it; no right over the file system, as while rootless
 
@@ -35,7 +36,7 @@ def namespace() -> int:
         os.close(mapped_read)
         os.read(made_read, 1)
         for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{name}").write_text(f"{_NO_FILES_ID} 0 1")
+            Path(f"/proc/{pid}/{name}").write_text(f"{_NO_FILES_ID} {_NOBODY} 1")
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(made_read)
