@@ -50,11 +50,14 @@ def target() -> Target:
         method = methods[name]
         message = parse(method.request, data)
         call = Call(CALLER, "")
+        answers: list[Message]
         if isinstance(method, Streaming):
-            return [str(answer) async for answer in method.answers(message, call)]
-        answer: Message = await method.answer(message, call)
-        answer.SerializeToString()
-        return [value for _, value in message.ListFields()]
+            answers = [answer async for answer in method.answers(message, call)]
+        else:
+            answers = [await method.answer(message, call)]
+        for answer in answers:
+            answer.SerializeToString()
+        return [str(value).rpartition("/")[2] for _, value in message.ListFields()]  # what was asked, and answered
 
     def run(data: bytes) -> object:
         found = protobuf.fields(data) or []
