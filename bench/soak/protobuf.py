@@ -20,7 +20,8 @@ def typed(piece: bytes, chance: random.Random, bytewise: Bytewise) -> bytes:
     at = chance.randint(
         0, min(len(piece), 3) if chance.random() < 0.5 else len(piece)
     )  # what a text is, its beginning says
-    new = bytes([chance.randint(0x61, 0x7A) if chance.random() < 0.5 else chance.randint(0x20, 0x7E)])
+    first, last = (0x30, 0x39) if piece.isdigit() else (0x61, 0x7A)
+    new = bytes([chance.randint(first, last) if chance.random() < 0.5 else chance.randint(0x20, 0x7E)])
     match chance.randrange(4):
         case 0:
             return piece[:at] + new + piece[at:]
