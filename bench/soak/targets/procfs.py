@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.soak.target import Broken, Target
 from sandboxd.spawner import cgroup, ids
 
-KINDS = (" - cgroup ", " - cgroup2 ")
+KIND = " - cgroup"
 
 
 def target() -> Target:
@@ -24,7 +24,7 @@ def target() -> Target:
         lines = cgroup._lines(place)
         if "\n".join(lines).encode(errors="surrogateescape") != mountinfo:
             raise Broken("a byte was lost")
-        hierarchies = [line for line in lines if any(kind in line for kind in KINDS)]
+        hierarchies = [line for line in lines if KIND in line]
         points = cgroup._read_only(lines)
         v1, v2 = cgroup._mounts(lines)
         if len(points) > len(hierarchies) or ((v1 or v2) and not hierarchies):
