@@ -72,5 +72,5 @@ def decode(output: bytes) -> Probed:
             cgroup_reason=str(cgroup["reason"]),
             capabilities=RuntimeCapabilities(Isolation.PROCESS, mode, rows),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RuntimeFailed(f"the probe's answer is not understood: {error!r}") from error

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_facts_become_rows() -> None:
         json.dumps({**ANSWER, "facts": [["limit.cpus", "enforced"]]}).encode(),
         json.dumps({**ANSWER, "facts": [[1, 2, 3, 4]]}).encode(),
         json.dumps({**ANSWER, "cgroup": "v2"}).encode(),
+        json.dumps({**ANSWER, "landlock_abi": math.inf}).encode(),
+        b"[" * 100_000,
     ],
 )
 def test_other_output_is_refused(output: bytes) -> None:
