@@ -178,7 +178,9 @@ def _entry(mode: Mode, directory: Path, cgroup: Path | None) -> list[str]:
     """What stands before the command line, so that it runs as that mode's user and can read this checkout."""
     entry = reachable.prefix(CHECKOUT)
     if cgroup is not None:
-        entry += ["/bin/sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
+        # What an earlier life delegated keeps processes out on v2; a service manager gives a new life a new cgroup.
+        free = 'for c in $(cat "$0/cgroup.subtree_control"); do echo "-$c" >"$0/cgroup.subtree_control"; done'
+        entry += ["/bin/sh", "-c", f'{free} 2>/dev/null; echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
     if os.geteuid() != 0 or mode is Mode.ROOT:
         return entry
     if mode is Mode.ROOTLESS_SUBUID:
