@@ -179,8 +179,9 @@ def _entry(mode: Mode, directory: Path, cgroup: Path | None) -> list[str]:
     entry = reachable.prefix(CHECKOUT)
     if cgroup is not None:
         # What an earlier life delegated keeps processes out on v2; a service manager gives a new life a new cgroup.
-        free = 'for c in $(cat "$0/cgroup.subtree_control"); do echo "-$c" >"$0/cgroup.subtree_control"; done'
-        entry += ["/bin/sh", "-c", f'{free} 2>/dev/null; echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
+        each = 'while read -r f; do for c in $(cat "$f"); do echo "-$c" >"$f"; done; done'
+        free = f'find "$0" -depth -name cgroup.subtree_control | {each}'
+        entry += ["/bin/sh", "-c", f'{free}; echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
     if os.geteuid() != 0 or mode is Mode.ROOT:
         return entry
     if mode is Mode.ROOTLESS_SUBUID:
