@@ -1,15 +1,16 @@
 # Everything goes through .venv, which is made from requirements.lock by the first target that needs it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench proto test-vm test-image soak lock clean .venv
+.PHONY: help run test check bench proto test-vm test-image test-systemd soak lock clean .venv
 
 BIN := .venv/bin
 STAMP := .venv/.complete
 
 help:
 	@echo 'make run         start the daemon, run a program and a hostile one through it, stop it'
-	@echo 'make test        every test but those of the next two lines (as root: in all three modes)'
+	@echo 'make test        every test but those of the next three lines (as root: in all three modes)'
 	@echo 'make test-vm     the tests of the sandbox itself on a second kernel (Linux 6.1, cgroup v2), emulated'
+	@echo 'make test-systemd  the shipped unit under a real systemd (root; not from a checkout below /tmp)'
 	@echo 'make test-image  build the container image and run a program in it (root)'
 	@echo 'make check       style, types, API lint and compatibility, generated code, import direction'
 	@echo 'make bench       measure beside bubblewrap, crun and firejail'
@@ -39,6 +40,9 @@ test: $(STAMP)
 
 test-vm: $(STAMP)
 	$(BIN)/python -m pytest -m vm tests/vm $(PYTEST_ARGS)
+
+test-systemd: $(STAMP)
+	$(BIN)/python -m pytest -m systemd tests/deploy $(PYTEST_ARGS)
 
 test-image: $(STAMP)
 	$(BIN)/python -m pytest -m image tests/image $(PYTEST_ARGS)

@@ -14,6 +14,8 @@ from tests.deploy.booted import SYSTEMD, Booted, boot
 from tests.deploy.test_manifests import DEPLOY
 from tests.skips import need_program, need_root
 
+pytestmark = pytest.mark.systemd
+
 UNIT = "sandboxd.service"
 CONFIG = f"profiles: {{paths: [{CHECKOUT}/profiles, /etc/sandboxd/profiles]}}\ndrain_grace_seconds: 1\n"
 PROFILE = """apiVersion: sandboxd.io/v1

@@ -25,7 +25,9 @@ def command(daemon: RunningDaemon, *arguments: str) -> subprocess.Popen[str]:
 
 
 def sandboxctl(daemon: RunningDaemon, *arguments: str) -> subprocess.Popen[str]:
-    return command(daemon, "-c", "from sandboxd.cli import sandboxctl_main; sandboxctl_main()", *arguments)
+    # Ctrl-C as a terminal has it: whoever starts tests in the background may have them ignore it.
+    script = "signal.signal(signal.SIGINT, signal.default_int_handler); sandboxctl_main()"
+    return command(daemon, "-c", f"import signal; from sandboxd.cli import sandboxctl_main; {script}", *arguments)
 
 
 def test_quickstart_runs_the_good_program_and_stops_the_hostile_one(daemon: RunningDaemon) -> None:
