@@ -11,7 +11,13 @@ import pytest
 
 from tests.fakes.server import FakeDaemon, accepted, result, says, serving
 
-_MAIN = "from sandboxd.cli import sandboxctl_main; sandboxctl_main()"
+# Ctrl-C as a terminal has it: whoever starts tests in the background may have them ignore it.
+_MAIN = """
+import signal
+from sandboxd.cli import sandboxctl_main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sandboxctl_main()
+"""
 
 
 @dataclass(frozen=True, slots=True)
