@@ -4,8 +4,10 @@ Of the machine it changes one cgroup, which it removes. Used by `test_systemd`.
 """
 
 import contextlib
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,27 +23,9 @@ START_SECONDS = 60.0
 
 # $1 is a directory with what goes into /etc; the rest are the cgroups that become the roots of their hierarchies.
 _ENTER = 'etc=$1; shift; for cgroup; do echo $$ >"$cgroup/cgroup.procs"; done; exec unshare --cgroup "$0" "$etc" "$@"'
-_FURNISH = f"""#!/bin/sh
-set -e
-etc=$1; shift
-mount -t proc proc /proc
-if [ -e {CGROUPS}/cgroup.controllers ]; then
-    umount --lazy {CGROUPS}
-    mount -t cgroup2 cgroup2 {CGROUPS}
-else
-    for cgroup; do mount --bind "$cgroup" "$(dirname "$cgroup")"; done
-fi
-mkdir /tmp/etc-{{0}}
-mount -t tmpfs -o mode=755 tmpfs /tmp/etc-{{0}}
-cp -a /etc/. "$etc/." /tmp/etc-{{0}}
-mount --move /tmp/etc-{{0}} /etc
-rmdir /tmp/etc-{{0}}
-for place in /run /opt /var/lib; do mount -t tmpfs -o mode=755 tmpfs $place; done
-mkdir -p /opt/sandboxd/bin
-ln -s {CHECKOUT}/.venv/bin/sandboxd /opt/sandboxd/bin/sandboxd
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin {SYSTEMD} --system --unit=empty.target --show-status=no
-"""
+# Each with its mode; /tmp is the last, since the stage is there.
+_EMPTIED = {"/run": "755", "/opt": "755", "/var/lib": "755", "/tmp": "1777"}
+_KEPT = (CHECKOUT, Path(sys.base_prefix))  # what of it lies in an emptied place is put back
 _TARGET = "[Unit]\nDescription=Nothing but what a test starts\nDefaultDependencies=no\n"
 
 
@@ -73,7 +57,9 @@ def boot(etc: dict[str, str]) -> Iterator[Booted]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     script = directory / "furnish"
-    script.write_text(_FURNISH.format(directory.name))
+    stage = directory / "stage"
+    stage.mkdir()
+    script.write_text(_furnishing(stage))
     script.chmod(0o755)
     cgroups = [path / directory.name for path in _hierarchies()]
     try:
@@ -94,6 +80,44 @@ def boot(etc: dict[str, str]) -> Iterator[Booted]:
         shutil.rmtree(directory)
 
 
+def _furnishing(stage: Path) -> str:
+    """The script that furnishes the mount namespace and becomes systemd. No mount is noted in /run, which changes."""
+    emptying = "\n".join(_emptying(stage))
+    return f"""#!/bin/sh
+set -e
+etc=$1; shift
+mount -n -t proc proc /proc
+if [ -e {CGROUPS}/cgroup.controllers ]; then
+    umount -n --lazy {CGROUPS}
+    mount -n -t cgroup2 cgroup2 {CGROUPS}
+else
+    for cgroup; do mount -n --bind "$cgroup" "$(dirname "$cgroup")"; done
+fi
+mount -n -t tmpfs -o mode=755 tmpfs {stage}
+cp -a /etc/. "$etc/." {stage}
+mount -n --move {stage} /etc
+{emptying}
+mkdir -p /opt/sandboxd/bin
+ln -s {shlex.quote(str(CHECKOUT))}/.venv/bin/sandboxd /opt/sandboxd/bin/sandboxd
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin {SYSTEMD} --system --unit=empty.target --show-status=no
+"""
+
+
+def _emptying(stage: Path) -> Iterator[str]:
+    """Commands that build each place on the stage and move it to where it belongs.
+
+    What is kept is put back entry by entry, so that the unit's own files find room even in a checkout at /opt/sandboxd.
+    """
+    for place, mode in _EMPTIED.items():
+        yield f"mount -n -t tmpfs -o mode={mode} tmpfs {stage}"
+        for entry in (entry for kept in _KEPT if kept.is_relative_to(place) for entry in kept.iterdir()):
+            source, target = shlex.quote(str(entry)), shlex.quote(f"{stage}/{entry.relative_to(place)}")
+            yield f'mkdir -p "$(dirname {target})"'
+            yield f"{'mkdir' if entry.is_dir() else 'touch'} {target}"
+            yield f"mount -n --rbind {source} {target}"
+        yield f"mount -n --move {stage} {place}"
+
+
 def _hierarchies() -> list[Path]:
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
@@ -110,7 +134,8 @@ def _make(path: Path) -> None:
 def _answering(process: subprocess.Popen[bytes], log: Path) -> Booted:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        for child in proc.descendants(process.pid):
+        # Its children have its command line until they have one of their own.
+        for child in (child for child in proc.descendants(process.pid) if child.parent == process.pid):
             booted = Booted(child.pid)
             if child.argv[:1] == (SYSTEMD,) and booted.systemctl("is-active", "empty.target").stdout == "active\n":
                 return booted

@@ -62,10 +62,19 @@ def client_of(service: Booted) -> Client:
 
 
 def main_pid(service: Booted) -> int:
-    """The host's number of the unit's main process."""
+    """The host's number of the unit's main process, which is a child of systemd and has a number of its own there."""
     inner = service.show(UNIT, "MainPID")
-    (found,) = (p for p in proc.descendants(service.pid) if proc.status(p.pid)["NSpid"].split()[-1] == inner)
-    return found.pid
+    children = (process.pid for process in proc.descendants(service.pid) if process.parent == service.pid)
+    (found,) = (pid for pid in children if _number_inside(pid) == inner)
+    return found
+
+
+def _number_inside(pid: int) -> str | None:
+    """A process's number in the innermost of its pid namespaces; none if it has ended since it was listed."""
+    try:
+        return proc.status(pid)["NSpid"].split()[-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def test_unit_is_started_when_it_serves_and_not_before(service: Booted) -> None:
