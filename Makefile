@@ -10,7 +10,7 @@ help:
 	@echo 'make run         start the daemon, run a program and a hostile one through it, stop it'
 	@echo 'make test        every test but those of the next three lines (as root: in all three modes)'
 	@echo 'make test-vm     the tests of the sandbox itself on a second kernel (Linux 6.1, cgroup v2), emulated'
-	@echo 'make test-systemd  the shipped unit under a real systemd (root; not from a checkout below /tmp)'
+	@echo 'make test-systemd  the shipped unit under a real systemd (root)'
 	@echo 'make test-image  build the container image and run a program in it (root)'
 	@echo 'make check       style, types, API lint and compatibility, generated code, import direction'
 	@echo 'make bench       measure beside bubblewrap, crun and firejail'
