@@ -17,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
+
 from sandboxd import __version__, config, logs, plugin, recovery
 from sandboxd.admission import Admission
 from sandboxd.audit.cursor import Feed
@@ -266,7 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logs.set_up("info", "json")
     try:
-        return asyncio.run(_main(options.config, socket.socket(fileno=options.spawner_fd)))
+        # About a tenth of an execution faster than asyncio's own loop.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_main(options.config, socket.socket(fileno=options.spawner_fd)))
     except (ConfigInvalid, ProfileInvalid, PolicyInvalid) as error:
         log.error("cannot start", extra={"reason": error.reason, "error": error.message})
         return EX_CONFIG

@@ -5,14 +5,21 @@
 takes `tests.daemon.start_daemon` instead, so that no other test sees it.
 """
 
-from collections.abc import Generator, Iterator
+import asyncio
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import pytest
+import uvloop
 
 from sandboxd.client import Client
 from tests import skips
 from tests.daemon import Mode, RunningDaemon, start_daemon
 from tests.skips import need_program, need_root
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the daemon runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -49,21 +49,19 @@ HEALTH = "/grpc.health.v1.Health/Check"
 
 async def call_as(uid: int, path: Path, *methods: str) -> list[str]:
     """What each method answers to a process of that user."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        CALL,
-        str(path),
-        *methods,
+    finished = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", CALL, str(path), *methods],
         stdout=subprocess.PIPE,
         user=uid,
         group=uid,
         extra_groups=(),
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
         cwd="/",
+        timeout=60,
+        text=True,
     )
-    out, _err = await asyncio.wait_for(process.communicate(), 60)
-    return out.decode().split()
+    return finished.stdout.split()
 
 
 @pytest.fixture
