@@ -25,7 +25,7 @@ LINGER_SECONDS = 0.1  # records come close together: sent together they cost les
 SAVE_SECONDS = 1.0
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 60.0
-_END = 1 << 63  # of what can be an offset
+_END = 1 << 62  # of what can be an offset: reading from there on must not pass what the kernel counts with
 
 _log = logging.getLogger(__name__)
 

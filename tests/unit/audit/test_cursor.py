@@ -128,13 +128,25 @@ async def test_segments_that_are_gone_are_passed_over(tmp_path: Path) -> None:
     assert details(sink) == ["1", "2"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"segment": -1, "offset": 0, "seq": 0}', b'{"segment": "1"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"segment": -1, "offset": 0, "seq": 0}',
+        b'{"segment": 1, "offset": 9223372036854775807, "seq": 1}',  # no file can be read from there
+        b'{"segment": "1"}',
+    ],
+)
 def test_an_unreadable_cursor_is_the_start(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "fake.json").write_bytes(content)
     assert load(tmp_path, "fake") == START
 
 
-@pytest.mark.parametrize("place", [(1, 3), (1, 1 << 40), (10, 1 << 40), (1 << 40, 0), (3, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize(
+    "place", [(1, 3), (1, 1 << 40), (1, (1 << 62) - 1), (10, 1 << 40), (1 << 40, 0), (3, 0), (0, 0)], ids=str
+)
 async def test_place_that_is_not_behind_its_record_is_searched_for(place: tuple[int, int], tmp_path: Path) -> None:
     sink = FakeSink()
     async with recording(tmp_path, segment_bytes=100) as recorder:
