@@ -10,9 +10,11 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import get_args
+
+from sandboxd.spawner.form import Form, Misfit, form_of
 
 MAX_PACKET = 48 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024  # the most arguments that execve(2) takes, each byte escaped
@@ -269,16 +271,12 @@ Message = (
     | Started | ExecFailed | Exited | FileOpened | Answer
 )  # fmt: skip
 
-_INT_END = 1 << 63  # nothing that is counted here has more bits, and no system call or response takes more
-_MAX_FLOAT = 1e300  # beyond it JSON has infinities, and an int may be too large for a float
-
-_Check = Callable[[object], object]
+_FORMS: dict[str, Form[Message]] = {cls.__name__: form_of(cls) for cls in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
     form = _FORMS[type(message).__name__]
-    body = {"type": form.name, **{name: getattr(message, name) for name in form.checks}}
-    return _ENCODER.encode(body).encode()
+    return _ENCODER.encode({"type": form.name, **form.write(message)}).encode()
 
 
 def decode(data: bytes) -> Message:
@@ -294,82 +292,16 @@ def decode(data: bytes) -> Message:
     form = _FORMS.get(name) if isinstance(name, str) else None
     if form is None:
         raise ProtocolError(f"unknown message {name!r}")
-    if body.keys() != form.checks.keys():
-        raise ProtocolError(f"{name}: fields {sorted(body)} are not {sorted(form.checks)}")
-    for key, check in form.checks.items():
-        try:
-            body[key] = check(body[key])
-        except ProtocolError as error:
-            raise ProtocolError(f"{name}.{key}: {error}") from None
-    decoded: Message = form.make(**body)
-    return decoded
+    try:
+        return form.read(body)
+    except Misfit as error:
+        raise ProtocolError(str(error)) from None
 
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_int(value: object) -> int:
-    if type(value) is not int:
-        raise ProtocolError(f"expected int, got {type(value).__name__}")
-    if not -_INT_END <= value < _INT_END:
-        raise ProtocolError("out of range")
-    return value
-
-
-def _check_str(value: object) -> str:
-    if type(value) is not str:
-        raise ProtocolError(f"expected str, got {type(value).__name__}")
-    return value
-
-
-def _check_float(value: object) -> float:
-    if type(value) is not float and type(value) is not int:
-        raise ProtocolError(f"expected float, got {type(value).__name__}")
-    if not -_MAX_FLOAT <= value <= _MAX_FLOAT:
-        raise ProtocolError("out of range")
-    return float(value)
-
-
-def _check_list(value: object) -> list[object]:
-    if type(value) is not list:
-        raise ProtocolError("expected a list")
-    return value
-
-
-def _check_for(hint: Any) -> _Check:
-    """What turns a JSON value into one of type `hint`; made once per field, since every message passes through."""
-    if get_origin(hint) is not tuple:
-        return _PLAIN[hint]
-    items = get_args(hint)
-    if items[-1] is Ellipsis:
-        check = _check_for(items[0])
-        return lambda value: tuple(map(check, _check_list(value)))
-    checks = tuple(map(_check_for, items))
-
-    def check_each(value: object) -> object:
-        listed = _check_list(value)
-        if len(listed) != len(checks):
-            raise ProtocolError(f"expected {len(checks)} items")
-        return tuple(check(item) for check, item in zip(checks, listed, strict=True))
-
-    return check_each
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How one type of message is written and read."""
-
-    name: str
-    make: Callable[..., Message]
-    checks: dict[str, _Check]  # by field, in order
-
-
-_PLAIN: dict[type[object], _Check] = {int: _check_int, str: _check_str, float: _check_float}
-_FORMS = {
-    cls.__name__: _Form(cls.__name__, cls, {name: _check_for(hint) for name, hint in get_type_hints(cls).items()})
-    for cls in get_args(Message)
-}
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 

@@ -77,4 +77,5 @@ def _seeds() -> tuple[bytes, ...]:
 
 def target() -> Target:
     words = (b"1e999", b"NaN", b"-1", b"9" * 320, b"null", b"true", b'"\\ud800"', b'{"type": "@memfd", "size": ', b"[[")
-    return Target("wire", ("sandboxd.spawner.wire",), run, (wire.ProtocolError,), _seeds(), words, max_bytes=1 << 16)
+    modules = ("sandboxd.spawner.wire", "sandboxd.spawner.form")
+    return Target("wire", modules, run, (wire.ProtocolError,), _seeds(), words, max_bytes=1 << 16)
