@@ -1,7 +1,9 @@
 """A blank as it is born: whom its parent lets it be, and that a birth which goes wrong is told with its step."""
 
+import contextlib
 import os
 import socket
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,62 +33,48 @@ def _become(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
+@contextlib.contextmanager
+def _born(change: Callable[[], None], children: Children) -> Iterator[Blank]:
+    """A blank of host id UID, so it is said: its process is one that has made this change."""
+    read, write = os.pipe()
+
+    def tell() -> None:
+        change()
+        os.write(write, b"x")
+
+    with open(read, "rb") as changed:
+        with open(write, "wb"):
+            pid = children.start(tell)
+        assert changed.read(1) == b"x"
+        born = _blank(pid, UID)
+        with born.sock:
+            yield born
+
+
 @pytest.mark.parametrize(("uid", "gid"), [(0, 0), (UID, 0), (0, UID), (UID + 1, UID), (UID, UID + 1)])
 def test_process_with_another_host_id_is_refused(uid: int, gid: int, children: Children) -> None:
     need_root()
-    read, write = os.pipe()
-
-    def change() -> None:
-        _become(uid, gid)
-        os.write(write, b"x")
-
-    pid = children.start(change)
-    os.read(read, 1)
-    born = _blank(pid, UID)
-    with pytest.raises(BirthFailed, match="on the host is"):
+    with _born(lambda: _become(uid, gid), children) as born, pytest.raises(BirthFailed, match="on the host is"):
         blank.verify(born)
-    born.sock.close()
-    os.close(read)
-    os.close(write)
 
 
 def test_process_with_writable_kernel_switches_is_refused(children: Children) -> None:
     """Here: one that sees the test's own /proc, whose /proc/sys is no mount of its own."""
     need_root()
-    read, write = os.pipe()
-
-    def change() -> None:
-        _become(UID, UID)
-        os.write(write, b"x")
-
-    pid = children.start(change)
-    os.read(read, 1)
-    born = _blank(pid, UID)
-    with pytest.raises(BirthFailed, match="/proc/sys is writable"):
+    with _born(lambda: _become(UID, UID), children) as born, pytest.raises(BirthFailed, match="/proc/sys is writable"):
         blank.verify(born)
-    born.sock.close()
-    os.close(read)
-    os.close(write)
 
 
 def test_process_whose_mounts_went_elsewhere_is_refused(children: Children, tmp_path: Path) -> None:
     """Here: one that is shut up in an empty directory."""
     need_root()
-    read, write = os.pipe()
 
-    def change() -> None:
+    def shut_up() -> None:
         os.chroot(tmp_path)
         _become(UID, UID)
-        os.write(write, b"x")
 
-    pid = children.start(change)
-    os.read(read, 1)
-    born = _blank(pid, UID)
-    with pytest.raises(BirthFailed, match="nothing of its own on '/proc'"):
+    with _born(shut_up, children) as born, pytest.raises(BirthFailed, match="nothing of its own on '/proc'"):
         blank.verify(born)
-    born.sock.close()
-    os.close(read)
-    os.close(write)
 
 
 @pytest.mark.parametrize(
