@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run came to. `coverage_percent` is of the target's modules, lines and branches."""
+    """What one run came to. `coverage_percent` is what `covered` says of the corpus it left."""
 
     target: str
     driver: str
@@ -61,14 +61,14 @@ def campaign(name: str, cpu_seconds: float, kept: Path | None, *, plant: bool) -
         if not result.exists():
             return Figures(name, used, 0, 0.0, 0.0, 0.0, (_unexplained(ended, directory),))
         found = json.loads(result.read_text())
-        percent = float(_child("bench.soak.covered", [name, str(directory / "corpus")], background=False).stdout)
+        covered = _child("bench.soak.covered", [name, str(directory / "corpus")], background=False).stdout
         return Figures(
             name,
             used,
             found["executions"],
             found["cpu_seconds"],
             found["slowest_seconds"],
-            percent,
+            float(covered.partition(b"\n")[0]),
             tuple(Crash(**crash) for crash in found["crashes"]),
         )
 

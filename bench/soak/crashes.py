@@ -37,6 +37,9 @@ class Run:
         self._data = b""
         self._since = 0.0
 
+    def found(self, bug: type[Exception]) -> bool:
+        return any(kind == bug.__name__ for kind, _ in self.crashes)
+
     @property
     def cpu_seconds(self) -> float:
         return time.process_time() - self.begun

@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["sandboxd", "bench.soak.planted", "bench.soak.targets"]):
-    from bench.soak.planted import planted
+    from bench.soak.planted import Planted, planted
     from bench.soak.target import load
 
     TARGET = load(sys.argv[1])
@@ -41,7 +41,7 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
             if target.run(data) is not None:
                 accepted.add(data)
         enough = run.executions % CHECKED_EVERY == 0 and run.cpu_seconds > cpu_seconds
-        if enough or (plant and run.crashes):
+        if enough or (plant and run.found(Planted)):
             (directory / "result.json").write_text(run.as_json())
             atexit._run_exitfuncs()  # the targets' directories
             os._exit(0)  # libFuzzer has no other end

@@ -14,7 +14,7 @@ from types import FrameType
 
 from bench.soak.crashes import Run
 from bench.soak.mutation import Accepted, mutated
-from bench.soak.planted import planted
+from bench.soak.planted import Planted, planted
 from bench.soak.target import Target, load
 
 Line = tuple[int, int]
@@ -100,7 +100,7 @@ def main(target: Target, cpu_seconds: float, directory: Path, *, plant: bool) ->
     run = Run(target)
 
     def enough() -> bool:
-        return run.cpu_seconds > cpu_seconds or (plant and bool(run.crashes))
+        return run.cpu_seconds > cpu_seconds or (plant and run.found(Planted))
 
     corpus = fuzz(run, list(target.seeds), enough, random.Random())
     for data in corpus:

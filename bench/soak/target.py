@@ -53,8 +53,9 @@ class Target:
     """`run` feeds bytes to the parser. It may raise what is in `allowed`; anything else is a crash.
 
     It gives back what came out behind the parser's last check, or nothing: `planted` puts its bug there. `modules` are
-    those whose coverage counts; `seeds` are inputs to begin with, `words` are worth inserting, and `shape` says how to
-    change an input without breaking its framing.
+    those whose coverage counts, but for the functions named in `outside` (as `module.Class.method`), which no input can
+    reach; `seeds` are inputs to begin with, `words` are worth inserting, and `shape` says how to change an input and
+    keep its framing.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Target:
     words: tuple[bytes, ...] = ()
     shape: Shape = Shape.TEXT
     max_bytes: int = 4096
+    outside: tuple[str, ...] = ()
 
 
 def load(name: str) -> Target:

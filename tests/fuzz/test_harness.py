@@ -3,14 +3,15 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from bench.soak import protobuf
+from bench.soak import covered, protobuf
 from bench.soak import target as targets
 from bench.soak.crashes import Run
 from bench.soak.plain import fuzz
-from bench.soak.planted import planted
+from bench.soak.planted import Planted, planted, texts
 from bench.soak.target import Broken, Shape, Target
 
 MOST = 200_000
@@ -58,9 +59,9 @@ PLANTED_IN = {
 @pytest.mark.parametrize("target", PLANTED_IN.values(), ids=PLANTED_IN)
 def test_bug_planted_behind_a_parser_is_found(target: Target) -> None:
     crashes = list(_run(planted(target), MOST).crashes.values())
-    assert [(crash.kind, crash.message) for crash in crashes] == [("KeyError", "'planted'")]
+    assert [crash.kind for crash in crashes] == ["Planted"]
     assert crashes[0].where.startswith("bench/soak/planted.py:")
-    with pytest.raises(KeyError, match="planted"):
+    with pytest.raises(Planted):
         planted(target).run(bytes.fromhex(crashes[0].data))
 
 
@@ -69,6 +70,36 @@ def test_seeds_and_a_hundred_mutations_of_them_are_no_crash(name: str) -> None:
     run = _run(targets.load(name), 100)
     assert run.executions == 100
     assert not run.crashes
+
+
+@pytest.mark.parametrize("name", targets.NAMES)
+def test_a_seed_comes_through_to_where_a_bug_is_planted(name: str) -> None:
+    target = targets.load(name)
+    came: list[str] = []
+    for seed in target.seeds:
+        with Run(target).one(seed):
+            came += texts(target.run(seed))
+    assert any(came)
+
+
+def test_coverage_is_of_the_functions_that_inputs_run(tmp_path: Path) -> None:
+    target = targets.load("probed")
+    (tmp_path / "input").write_bytes(target.seeds[0])
+    assert [(function.name, function.reached) for function in covered.functions(target, tmp_path)] == [
+        ("probed.decode", 6)
+    ]
+
+
+def test_coverage_of_no_input_is_nothing(tmp_path: Path) -> None:
+    assert covered.percent(covered.functions(targets.load("counters"), tmp_path)) == 0
+
+
+@pytest.mark.parametrize("name", ["probed.decode", "probed.renamed"])
+def test_function_left_out_that_is_reached_or_not_there_is_an_error(name: str, tmp_path: Path) -> None:
+    target = replace(targets.load("probed"), outside=("probed.probe", name))
+    (tmp_path / "input").write_bytes(target.seeds[0])
+    with pytest.raises(ValueError, match=name):
+        covered.functions(target, tmp_path)
 
 
 def test_change_to_a_message_leaves_a_message() -> None:

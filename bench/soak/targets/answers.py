@@ -96,7 +96,10 @@ def target() -> Target:
         b"",
     )
     modules = ("sandboxd.client.convert", "sandboxd.client.stream", "sandboxd.client.question")
-    return Target("answers", modules, run, (errors.RuntimeFailed,), seeds, (b"\xff", b"x"), Shape.PROTOBUF)
+    asking = tuple(f"question.{name}" for name in ("capabilities", "profiles", "profile", "executions", "execution"))
+    outside = (*asking, "question.kill", "question.logs")
+    words = (b"\xff", b"x")
+    return Target("answers", modules, run, (errors.RuntimeFailed,), seeds, words, Shape.PROTOBUF, outside=outside)
 
 
 def _framed(*messages: tuple[int, Message]) -> bytes:

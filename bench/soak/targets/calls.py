@@ -17,6 +17,13 @@ from sandboxd.rpc.v1 import profile_pb2, sandbox_pb2
 
 CALLER = Caller("local", "uid:0", (), "fuzz")
 NAMES = ("GetExecution", "ListExecutions", "GetLogs", "KillExecution", "ListProfiles", "GetProfile")
+EXECUTE = ("sandbox.SandboxService._execute", "sandbox.SandboxService._run")
+MAKING = (
+    "profile.ProfileService.__init__",
+    "profile.ProfileService.methods",
+    "sandbox.SandboxService.__init__",
+    "sandbox.SandboxService.methods",
+)
 
 
 class _Executes:
@@ -71,7 +78,7 @@ def target() -> Target:
         protobuf.Field(number, 2, message.SerializeToString()).encoded()
         for number, message in (
             (1, sandbox_pb2.GetExecutionRequest(execution_id="a")),
-            (2, sandbox_pb2.ListExecutionsRequest(living_only=True, page_size=1, page_token="1.5/b")),
+            (2, sandbox_pb2.ListExecutionsRequest(living_only=True, page_size=1, page_token="1.5/some-execution")),
             (3, sandbox_pb2.GetLogsRequest(execution_id="b")),
             (4, sandbox_pb2.KillExecutionRequest(execution_id="a", signal=15)),
             (5, profile_pb2.ListProfilesRequest()),
@@ -80,4 +87,6 @@ def target() -> Target:
     )
     words = (b"1.5/a", b"nan/a", b"1e999/", b"\xff", b"a", b"strict")
     modules = ("sandboxd.rpc.sandbox", "sandboxd.rpc.profile", "sandboxd.rpc.scan")
-    return Target("calls", modules, run, (InvalidRequest, NotFound), seeds, words, Shape.PROTOBUF)
+    return Target(
+        "calls", modules, run, (InvalidRequest, NotFound), seeds, words, Shape.PROTOBUF, outside=(*EXECUTE, *MAKING)
+    )

@@ -58,4 +58,5 @@ def target() -> Target:
         b".inf",
         b"? ",
     )
-    return Target("config", ("sandboxd.config",), run, (ConfigInvalid,), seeds, words)
+    outside = ("config.load", "config.shipped", "config.runtime_directory", "config.state_directory")  # read no YAML
+    return Target("config", ("sandboxd.config",), run, (ConfigInvalid,), seeds, words, outside=outside)

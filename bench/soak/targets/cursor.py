@@ -13,6 +13,13 @@ from sandboxd.event import ExecutionRefused
 from sandboxd.sink.base import Record
 
 RECORDS = 6
+OUTSIDE = (
+    # what sends, waits and saves
+    *(f"cursor.Feed.{name}" for name in ("lag", "failures", "run", "_wait", "_deliver", "_save")),
+    "cursor.save",
+    # what makes files
+    *(f"segment.{name}" for name in ("segment_name", "private_directory", "open_private")),
+)
 
 
 class _Source:
@@ -64,7 +71,8 @@ def target() -> Target:
         b"",
     )
     words = (b"1e999", b"9" * 40, b"-1", b"true", b"null", b'"\\ud800"', b"[" * 200)
-    return Target("cursor", ("sandboxd.audit.cursor", "sandboxd.audit.segment"), run, (), seeds, words, max_bytes=512)
+    modules = ("sandboxd.audit.cursor", "sandboxd.audit.segment")
+    return Target("cursor", modules, run, (), seeds, words, max_bytes=512, outside=OUTSIDE)
 
 
 # Letters in place of digits, since numbers are all that comes out.

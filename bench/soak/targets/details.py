@@ -4,6 +4,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from bench.soak import protobuf
 from bench.soak.target import Broken, Shape, Target
 from sandboxd.client.errors import SandboxdError
 from sandboxd.client.failure import Progress, from_rpc
@@ -12,9 +13,10 @@ CODES = tuple(grpc.StatusCode)
 
 
 def run(data: bytes) -> object:
-    """A first byte says which code comes with it."""
-    code = CODES[data[0] % len(CODES)] if data else grpc.StatusCode.UNKNOWN
-    told = grpc.aio.Metadata(("grpc-status-details-bin", data[1:]))
+    """Framed as a message, so that it stays one while it is changed: the field's number says the code."""
+    number, details = next(((field.number, field.payload) for field in protobuf.fields(data) or ()), (3, data))
+    code = CODES[number % len(CODES)]
+    told = grpc.aio.Metadata(("grpc-status-details-bin", details))
     failed = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), told, "x")
     found = from_rpc(failed, "unix:/nonexistent", Progress())
     if not isinstance(found, SandboxdError) or not str(found):
@@ -30,6 +32,6 @@ def target() -> Target:
     packed.Pack(info)
     foreign.Pack(error_details_pb2.ErrorInfo(reason="x", domain="elsewhere"))
     whole = status_pb2.Status(code=14, message="m", details=[foreign, packed]).SerializeToString()
-    seeds = (*(bytes([code]) + whole for code in range(len(CODES))), b"", b"\0")
+    seeds = (*(protobuf.Field(number, 2, whole).encoded() for number in range(1, 1 + len(CODES))), b"", b"\0")
     words = (b"caller_refused", b"audit_unavailable", b"sandboxd.io", b"\xff")
     return Target("details", ("sandboxd.client.failure",), run, (), seeds, words, Shape.PROTOBUF)

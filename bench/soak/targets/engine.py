@@ -1,6 +1,7 @@
 """A policy worker in hostile hands: its frames while three questions wait, and the decisions that come of them."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
@@ -12,6 +13,11 @@ from sandboxd.policy import rego
 from sandboxd.policy.rego_process import Answer, Worker, WorkerGone
 
 WAITING = 3
+# What starts, asks and ends it.
+OUTSIDE = tuple(
+    f"rego_process.Worker.{name}"
+    for name in ("start", "pid", "try_out", "ask", "_connect", "_attach", "drain", "kill", "_expire")
+)
 
 
 def target() -> Target:
@@ -29,6 +35,7 @@ def target() -> Target:
             worker.data_received(data[:middle])
             worker.data_received(data[middle:])
             worker.connection_lost(None)
+        _at_start(process, data)
         return [found for future in futures if (found := _decided(future)) is not None]
 
     frames = [
@@ -39,7 +46,17 @@ def target() -> Target:
     failed = b"\0\0\0\x05\3wrong"
     seeds = (b"".join(frames), failed + b"\0\0\0\0\2" + frames[1], frames[0][:20], b"\0\0\0\1\1\xff", b"\xff" * 8)
     words = (b"\0\0\0\0\2", b"\0\0\0\4\1true", b"\0\0\0\x02\1{}", b"\0\x10\0\0\1")
-    return Target("engine", ("sandboxd.policy.rego_process",), run, (), seeds, words, Shape.BYTES)
+    return Target("engine", ("sandboxd.policy.rego_process",), run, (), seeds, words, Shape.BYTES, outside=OUTSIDE)
+
+
+def _at_start(process: subprocess.Popen[bytes], data: bytes) -> None:
+    """The same bytes as the answer to a bundle, which is waited for without an event loop."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(WorkerGone):
+            Worker(process, ours).load(b"")
 
 
 def _decided(future: asyncio.Future[Answer]) -> object:

@@ -83,15 +83,14 @@ def _arch() -> int:
 
 
 def target() -> Target:
-    small = b"".join(
-        step.encode()
-        for step in (
-            bpf.Instruction(bpf.LD_W_ABS, 0, 0, 0),
-            bpf.Instruction(bpf.JMP_JEQ_K, 0, 1, 59),
-            bpf.Instruction(bpf.RET_K, 0, 0, seccomp.ALLOW),
-            bpf.Instruction(bpf.RET_K, 0, 0, seccomp.KILL_PROCESS),
-        )
+    steps = (
+        bpf.Instruction(bpf.LD_W_ABS, 0, 0, 0),
+        bpf.Instruction(bpf.JMP_JEQ_K, 1, 0, 59),
+        bpf.Instruction(bpf.JMP_JEQ_K, 0, 1, int.from_bytes(b"text", "little")),
+        bpf.Instruction(bpf.RET_K, 0, 0, seccomp.ALLOW),
+        bpf.Instruction(bpf.RET_K, 0, 0, seccomp.KILL_PROCESS),
     )
+    small = b"".join(step.encode() for step in steps)
     seeds = (b"\0" + small, b"\1" + bytes(range(20)), b"\1" + bytes(range(255, 100, -1)))
     words = tuple(code.to_bytes(2, "little") for code in sorted(bpf._KNOWN))
     modules = ("sandboxd.profile.bpf", "sandboxd.profile.rules")

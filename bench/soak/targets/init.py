@@ -19,6 +19,7 @@ from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
 
 MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24
+TURNS = 4  # of the event loop, until an answer has led to the next request
 MOST = 1 << 63
 
 
@@ -60,10 +61,10 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
     work = asyncio.ensure_future(_work(sandbox, plan))
     with theirs:
         for line in data.split(b"\n")[:MAX_LINES]:
-            await asyncio.sleep(0)
+            await _turns(theirs)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(theirs, line)
-            await asyncio.sleep(0)
+        await _turns(theirs)
     try:
         found: object = await work
     except InvalidRequest:
@@ -73,6 +74,15 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
     sandbox.ended(())
     _hold_usage(await sandbox.destroy())
     return found
+
+
+async def _turns(theirs: socket.socket) -> None:
+    """The daemon's side comes to act on what was sent. What it sends is taken: unread, it would be the end of all."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        while theirs.recv(1):  # the rest of a packet is dropped, its descriptors too
+            pass
 
 
 async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> Collected:

@@ -12,6 +12,8 @@ from sandboxd.spawner.ids import PER_SANDBOX
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Template
 
+PREPARES = ("plans.Prepared.room", "plans.Prepared.limits", "plans.prepare", "plans._shape")
+
 
 def target() -> Target:
     profile = load_profiles([shipped("profiles")], filters_proved=True).get("strict")
@@ -41,7 +43,7 @@ def target() -> Target:
     seeds = (wire.encode(launch), wire.encode(execute))
     words = (b"1e999", b"-1", b"9" * 20, b"0.0", b"1e-320", b'"d"', b'"none"', b'"loopback"', b"-0.0")
     allowed = (wire.ProtocolError, plans.LaunchRefused)
-    return Target("launch", ("sandboxd.spawner.plans",), run, allowed, seeds, words)
+    return Target("launch", ("sandboxd.spawner.plans",), run, allowed, seeds, words, outside=PREPARES)
 
 
 def _hold(message: wire.Launch | wire.Execute, template: Template) -> None:

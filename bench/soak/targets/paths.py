@@ -9,6 +9,11 @@ from sandboxd.profile.program import relative_path
 from sandboxd.spawner import files
 
 MAX_PARTS = 12  # the slower reading takes exponential time
+# What opens, reads and writes, which target `workspace` tries.
+TOUCHES = (
+    *(f"files.{name}" for name in ("as_user", "put", "collect", "_descend", "_copy")),
+    *(f"files.Collection.{name}" for name in ("__init__", "visit", "_consider", "_open", "_skip")),
+)
 
 
 def run(data: bytes) -> object:
@@ -43,4 +48,4 @@ def target() -> Target:
     seeds = (b"out/**/*.txt\nout/a/b.txt", b"**\n.hidden/x", b"a/[a-c]?/x\na/b1/x", b"../x\n/y", b"a//b\na", b"x\ny")
     words = (b"**/", b"*", b"?", b"[!a]", b"[z-a]", b"/", b".", b"..", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"\0")
     modules = ("sandboxd.spawner.files",)
-    return Target("paths", modules, run, (InvalidRequest,), seeds, words, max_bytes=512)
+    return Target("paths", modules, run, (InvalidRequest,), seeds, words, max_bytes=512, outside=TOUCHES)

@@ -7,6 +7,8 @@ from sandboxd.errors import RuntimeFailed
 from sandboxd.host.probed import decode
 from sandboxd.model import Guarantee, State
 
+STARTS = ("probed.probe",)
+
 
 def target() -> Target:
     whole = {
@@ -20,4 +22,4 @@ def target() -> Target:
     }
     seeds = (json.dumps(whole).encode(), json.dumps({**whole, "facts": []}).encode(), b"{}", b"")
     words = (b"1e999", b"NaN", b"9" * 40, b'"\\ud800"', b"null", b"[" * 200, *(str(item).encode() for item in State))
-    return Target("probed", ("sandboxd.host.probed",), decode, (RuntimeFailed,), seeds, words)
+    return Target("probed", ("sandboxd.host.probed",), decode, (RuntimeFailed,), seeds, words, outside=STARTS)

@@ -11,6 +11,14 @@ from bench.soak.target import Broken, Target
 from sandboxd.spawner import cgroup, ids
 
 KIND = " - cgroup"
+# What tries the places out, and what deals in ids.
+ACTS = (
+    *(f"cgroup.{name}" for name in ("make_writable", "detect", "_detect_v1", "_v1_directory", "_not_writable")),
+    *(f"cgroup.{name}" for name in ("_detect_v2", "_v2_parent", "_is_real_root", "_opened_up")),
+    *(f"ids.IdBlock.{name}" for name in ("payload_uid", "init_inside", "uid_map", "gid_map", "_map")),
+    *(f"ids.IdPool.{name}" for name in ("__init__", "take", "give_back")),
+    *(f"ids.{name}" for name in ("enter_user_namespace", "_unshare_and_map")),
+)
 
 
 def target() -> Target:
@@ -64,4 +72,4 @@ def target() -> Target:
         b"/../",
         b"\xd9\xa3",
     )
-    return Target("procfs", ("sandboxd.spawner.cgroup", "sandboxd.spawner.ids"), run, (), seeds, words)
+    return Target("procfs", ("sandboxd.spawner.cgroup", "sandboxd.spawner.ids"), run, (), seeds, words, outside=ACTS)

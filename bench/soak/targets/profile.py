@@ -8,6 +8,10 @@ from sandboxd.errors import ProfileInvalid
 from sandboxd.profile import load
 
 NAME = "fuzz.yaml"
+FILES = (
+    *(f"load.ProfileSet.{name}" for name in ("names", "get", "__iter__")),
+    *(f"load.{name}" for name in ("load_profiles", "_files", "_bytes")),
+)
 SMALL = b"""\
 apiVersion: sandboxd.io/v1
 kind: SandboxProfile
@@ -111,4 +115,4 @@ def target() -> Target:
         "sandboxd.profile.checks",
         "sandboxd.profile.inherit",
     )
-    return Target("profile", modules, run, (ProfileInvalid,), seeds, words)
+    return Target("profile", modules, run, (ProfileInvalid,), seeds, words, outside=FILES)

@@ -19,6 +19,7 @@ from sandboxd.spawner import wire
 CAPABILITIES = RuntimeCapabilities(
     Isolation.PROCESS, "root", tuple(EnforcementRow(row, State.ENFORCED, ("fuzz",)) for row in Guarantee)
 )
+OTHERS = ("request.signal_number", "request.execution_id")  # of the calls beside Execute
 
 
 @cache
@@ -114,4 +115,6 @@ def target() -> Target:
         b"=",
         b"a" * 300,
     )
-    return Target("request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words, Shape.PROTOBUF, 16384)
+    return Target(
+        "request", modules, run, (InvalidRequest, Unenforceable), _seeds(), words, Shape.PROTOBUF, 16384, OTHERS
+    )

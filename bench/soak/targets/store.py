@@ -9,6 +9,7 @@ from bench.soak.target import Broken, Target
 from sandboxd.audit.store import Store
 
 MOST = 8
+WRITES = tuple(f"store.Store.{name}" for name in ("__init__", "close", "put", "_goes_on", "_begin"))
 
 
 def target() -> Target:
@@ -39,7 +40,8 @@ def target() -> Target:
 
     torn = _entry(b"in an older pack")[:-8]
     seeds = (whole, _entry(b"text"), whole[:-4], whole + torn, b"0" * 64 + b" 9999999999\nx", b"")
-    return Target("store", ("sandboxd.audit.store",), run, (), seeds, (b" 0\n", b"0" * 64, b"9" * 10))
+    words = (b" 0\n", b"0" * 64, b"9" * 10)
+    return Target("store", ("sandboxd.audit.store",), run, (), seeds, words, outside=WRITES)
 
 
 def _entry(document: bytes) -> bytes:
