@@ -21,7 +21,9 @@ decision := {
 	count(deny) > 0
 }
 
-decision := {"verdict": "allow", "reasons": []} if {
+# The same question gets the same answer without being asked again for a minute; a reload ends that at once. Never so
+# where a policy looks at the time or at what happened in the sandbox.
+decision := {"verdict": "allow", "reasons": [], "ttl_seconds": 60} if {
 	count(deny) == 0
 	allow
 }

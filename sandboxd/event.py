@@ -57,7 +57,10 @@ class ExecutionRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecided(Event):
-    """`input_sha256` names the exact policy input in the content-addressed store; empty if none could be made."""
+    """`input_sha256` names the exact policy input in the content-addressed store; empty if none could be made.
+
+    `remembered`: an equal question was answered so shortly before, and the policy lets that answer be taken again.
+    """
 
     rule: ClassVar[str] = "policy.decided"
 
@@ -66,6 +69,7 @@ class PolicyDecided(Event):
     reason_codes: tuple[str, ...]
     input_sha256: str
     engine: str
+    remembered: bool
 
 
 @dataclass(frozen=True, slots=True)

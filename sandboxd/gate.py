@@ -1,6 +1,7 @@
 """Asks policy about one action and fails closed: whatever is wrong with the engine or its answer is a deny.
 
-Never raises for policy trouble, never records, never loosens: an obligation that could is a malformed answer.
+Never raises for policy trouble, never records, never loosens: an obligation that could is a malformed answer. What a
+policy marked to be taken again (`ttl_seconds`) is, for equal questions, while its engine could answer.
 Called by `execution` before every mediated action.
 """
 
@@ -14,6 +15,7 @@ from typing import assert_never
 
 from sandboxd.model import Action, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, PolicyInput, SandboxFacts, action_input, refusal
+from sandboxd.policy.memory import Memory
 
 # Above any engine's own deadline: this one only catches an engine that does not keep its own.
 DEADLINE_SECONDS = 5.0
@@ -39,12 +41,15 @@ class Gate:
         *,
         node: str = os.uname().nodename,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._engine = engine
         self._node = node
         self._clock = clock
+        self._monotonic = monotonic
         self._deadline_seconds = deadline_seconds
+        self._memory = Memory(monotonic)
 
     @property
     def engine(self) -> PolicyEngine:
@@ -53,17 +58,23 @@ class Gate:
     def replace(self, engine: PolicyEngine) -> PolicyEngine:
         """From now on `engine` decides; the former one, for the caller to close."""
         former, self._engine = self._engine, engine
+        self._memory = Memory(self._monotonic)
         return former
 
     async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
-        engine = self._engine
+        engine, memory = self._engine, self._memory
         try:
             document = self._document(action, caller, subject)
         except ValueError as error:
             return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
-        decision = await self._ask(engine, document)
-        return replace(_acceptable(decision, engine.revision), input_json=document.document)
+        if engine.repeatable and (known := memory.recall(document.key)) is not None:
+            return replace(known, input_json=document.document, remembered=True)
+        asked_at = self._monotonic()
+        decision = _acceptable(await self._ask(engine, document), engine.revision)
+        if engine.repeatable:
+            memory.keep(document.key, decision, asked_at)
+        return replace(decision, input_json=document.document)
 
     def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
         seconds = self._clock()
@@ -94,6 +105,8 @@ def _acceptable(decision: object, revision: str) -> Decision:
         return refusal("policy_malformed", "the policy engine's answer is not a decision", revision)
     if not decision.revision:
         return refusal("policy_malformed", "the policy engine's answer names no revision", "unknown")
+    if not _well_typed(decision):
+        return refusal("policy_malformed", "the decision's reasons or ttl_seconds are ill-typed", decision.revision)
     if not _only_tightens(decision.obligations):
         return refusal("policy_malformed", "the decision's obligations are ill-typed", decision.revision)
     match decision.verdict:
@@ -101,9 +114,22 @@ def _acceptable(decision: object, revision: str) -> Decision:
             return decision
         case Verdict.ESCALATE:
             reason = Reason("approval_unavailable", "policy asks for an approval, and there is nobody to give one")
-            return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons))
+            return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons), ttl_seconds=0.0)
         case _:
             assert_never(decision.verdict)
+
+
+def _well_typed(decision: Decision) -> bool:
+    return (
+        type(decision.ttl_seconds) in (int, float)
+        and 0 <= decision.ttl_seconds < math.inf
+        and isinstance(decision.message_for_agent, str)
+        and isinstance(decision.reasons, tuple)
+        and all(
+            isinstance(reason, Reason) and isinstance(reason.code, str) and isinstance(reason.message, str)
+            for reason in decision.reasons
+        )
+    )
 
 
 def _only_tightens(obligations: object) -> bool:

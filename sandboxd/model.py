@@ -331,6 +331,7 @@ class Decision:
     obligations: Obligations = field(default_factory=Obligations)
     ttl_seconds: float = 0.0
     input_json: bytes = b""  # the document that was decided on, for the record: a decision can be replayed
+    remembered: bool = False  # taken before, for an equal question, and still good
 
 
 @dataclass(frozen=True, slots=True)

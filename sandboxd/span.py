@@ -148,6 +148,7 @@ class Span:
                 reason_codes=tuple(reason.code for reason in decision.reasons),
                 input_sha256=input_sha256,
                 engine=engine,
+                remembered=decision.remembered,
             )
         )
 

@@ -4,6 +4,7 @@ An answer is believed only if it has exactly the declared shape; everything else
 Engines are found by name through `plugin`; `gate` alone calls them.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -52,9 +53,13 @@ class SandboxFacts:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """The document of one question, as the JSON text that goes to the engine and, for replay, on record."""
+    """The document of one question, as the JSON text that goes to the engine and, for replay, on record.
+
+    `key` is a digest of all of it but the moment: time, the sandbox's age and its id.
+    """
 
     document: bytes
+    key: bytes = b""
 
 
 class PolicyEngine(Protocol):
@@ -62,6 +67,10 @@ class PolicyEngine(Protocol):
 
     name: str
     revision: str
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can answer now, and would answer two questions of equal `PolicyInput.key` alike."""
 
     async def decide(self, document: PolicyInput) -> Decision:
         """The decision. An engine that cannot answer returns a deny of its own (`refusal`) rather than raise."""
@@ -112,23 +121,26 @@ def action_input(
             "method": caller.method,
         },
         "profile": {"name": profile_name, "digest": profile_digest, "labels": dict(profile_labels)},
+        "node": node,
+        "api_version": API_VERSION,
         "sandbox": {
-            "id": sandbox.sandbox_id,
             "runtime": sandbox.runtime,
-            "age_seconds": sandbox.age_seconds,
             "seen": {
                 "secret": sandbox.seen_secret,
                 "untrusted_input": sandbox.seen_untrusted_input,
                 "egress": sandbox.seen_egress,
             },
         },
-        "node": node,
-        "time": time,
-        "api_version": API_VERSION,
     }
+    lasting = _json(document).removesuffix("}}")
+    moment = _json({"id": sandbox.sandbox_id, "age_seconds": sandbox.age_seconds})
+    text = f'{lasting},{moment[1:]},"time":{_json(time)}}}'
+    return PolicyInput(text.encode(), hashlib.sha256(lasting.encode()).digest())
+
+
+def _json(value: object) -> str:
     # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return PolicyInput(text.encode())
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def refusal(code: str, message: str, revision: str) -> Decision:

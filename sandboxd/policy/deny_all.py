@@ -20,6 +20,7 @@ _DENY = Decision(
 class DenyAll:
     name = "deny_all"
     revision = _DENY.revision
+    repeatable = False
 
     async def decide(self, document: PolicyInput) -> Decision:
         return _DENY

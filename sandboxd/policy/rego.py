@@ -31,6 +31,7 @@ from sandboxd.policy.base import (
 from sandboxd.policy.rego_builtins import check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
+from sandboxd.policy.rego_reads import reads_the_moment
 
 ENTRYPOINT = "sandboxd/decision"
 # A decision takes a fraction of a millisecond, so this is a stall, not slowness; it also bounds how long one tenant's
@@ -51,9 +52,14 @@ class RegoEngine:
         self._bundle = bundle
         self._worker: Worker | None = worker
         self._deadline_seconds = deadline_seconds
+        self._reads_the_moment = reads_the_moment(bundle.modules)
         self._restarting: asyncio.Task[None] | None = None
         self._cause = ""
         self._closed = False
+
+    @property
+    def repeatable(self) -> bool:
+        return not self._reads_the_moment and self._worker is not None and self._worker.alive
 
     async def decide(self, document: PolicyInput) -> Decision:
         if len(document.document) > MAX_DOCUMENT_BYTES:

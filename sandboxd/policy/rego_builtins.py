@@ -28,7 +28,7 @@ _KEYWORDS = frozenset(
 )
 # After one of these the statement goes on, on the next line too.
 _CONTINUING = (_KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       | (?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)
       | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)
@@ -68,7 +68,7 @@ def _calls(source: str) -> Iterator[_Call]:
     """Whatever stands before a parenthesis; a bracketed name (`http["send"](…)`) is given as `]`."""
     depth = 0
     previous, line, starts_line, last = "", 1, False, ""
-    for match in _TOKEN.finditer(source):
+    for match in TOKEN.finditer(source):
         text = match[0]
         if match.lastgroup == "space":
             continue

@@ -72,6 +72,11 @@ class Worker(asyncio.Protocol):
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """As far as its end of the connection tells."""
+        return self._end is None
+
     def load(self, body: bytes) -> Answer:
         """Blocking; before the first `ask` only, as `try_out`."""
         return self._exchange(_LOAD, body)

@@ -41,6 +41,7 @@ class FakeEngine:
     revision: str = "fake-1"
     asked: list[PolicyInput] = field(default_factory=list)
     closed: bool = False
+    repeatable: bool = False
 
     async def decide(self, document: PolicyInput) -> Decision:
         self.asked.append(document)

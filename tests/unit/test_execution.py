@@ -68,6 +68,7 @@ class FakeEngine:
     steps: int = 0
     name: str = "fake"
     revision: str = "r1"
+    repeatable: bool = False
     asked: list[PolicyInput] = field(default_factory=list)
 
     async def decide(self, document: PolicyInput) -> Decision:

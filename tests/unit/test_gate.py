@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sandboxd.gate import Gate, Subject
-from sandboxd.model import Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.model import Caller, Decision, ExecutionStart, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import PolicyInput
 from tests.fakes.policy import CALLER, FakeEngine, start
 
@@ -46,6 +46,12 @@ async def test_escalation_is_denied_while_nobody_can_approve() -> None:
         ({"verdict": "allow"}, "policy_malformed"),
         (replace(ALLOW, revision=""), "policy_malformed"),
         (replace(ALLOW, verdict="allow"), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, reasons=None), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, reasons=("c",)), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, message_for_agent=None), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, ttl_seconds="60"), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, ttl_seconds=float("nan")), "policy_malformed"),
+        (replace(ALLOW, ttl_seconds=-1.0), "policy_malformed"),
         (replace(ALLOW, obligations=None), "policy_malformed"),  # type: ignore[arg-type]
         (replace(ALLOW, obligations=Obligations((("no_such_limit", 1.0),))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations((("idle_seconds", 0.0),))), "policy_malformed"),
@@ -103,3 +109,100 @@ async def test_replacing_the_engine_leaves_a_decision_under_way_on_the_former() 
     go.set()
     assert (await under_way).revision == "old"
     assert (await gate.decide(start(), CALLER, SUBJECT)).revision == "new"
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+LASTING = replace(ALLOW, ttl_seconds=60.0)
+
+
+def remembering(clock: Clock, answer: object = LASTING) -> tuple[Gate, FakeEngine]:
+    engine = FakeEngine(answer, repeatable=True)
+    return Gate(engine, node="n", monotonic=clock), engine
+
+
+async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -> None:
+    clock = Clock()
+    gate, engine = remembering(clock)
+    first = await gate.decide(start(), CALLER, SUBJECT)
+    again = await gate.decide(start(), CALLER, replace(SUBJECT, sandbox_id="1" * 32))
+    assert (first.remembered, again.remembered, len(engine.asked)) == (False, True, 1)
+    assert again.verdict is Verdict.ALLOW
+    assert json.loads(again.input_json)["sandbox"]["id"] == "1" * 32, "each is on record with its own input"
+    clock.now += 60
+    assert not (await gate.decide(start(), CALLER, SUBJECT)).remembered
+    assert len(engine.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "caller", "subject"),
+    [
+        (start(argv=("/bin/false",)), CALLER, SUBJECT),
+        (start(env_names=("LANG",)), CALLER, SUBJECT),
+        (start(), replace(CALLER, subject="uid:1"), SUBJECT),
+        (start(), replace(CALLER, roles=("operator",)), SUBJECT),
+        (start(), CALLER, replace(SUBJECT, profile_digest="e" * 64)),
+        (start(), CALLER, replace(SUBJECT, profile_labels=())),
+        (start(), CALLER, replace(SUBJECT, runtime="gvisor")),
+    ],
+)
+async def test_any_other_question_is_asked(action: ExecutionStart, caller: Caller, subject: Subject) -> None:
+    gate, engine = remembering(Clock())
+    await gate.decide(start(), CALLER, SUBJECT)
+    assert not (await gate.decide(action, caller, subject)).remembered
+    assert len(engine.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ALLOW,
+        replace(LASTING, verdict=Verdict.ESCALATE),
+        replace(LASTING, revision=""),
+        replace(LASTING, obligations=Obligations((("no_such_limit", 1.0),))),
+        OSError(5, "broken"),
+        None,
+    ],
+    ids=str,
+)
+async def test_what_policy_did_not_mark_or_did_not_give_is_not_remembered(answer: object) -> None:
+    gate, engine = remembering(Clock(), answer)
+    for _ in range(2):
+        assert not (await gate.decide(start(), CALLER, SUBJECT)).remembered
+    assert len(engine.asked) == 2
+
+
+async def test_a_new_engine_remembers_nothing_even_of_a_question_under_way() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(FakeEngine):
+        async def decide(self, document: PolicyInput) -> Decision:
+            asked.set()
+            await go.wait()
+            return LASTING
+
+    gate = Gate(Slow(repeatable=True))
+    under_way = asyncio.create_task(gate.decide(start(), CALLER, SUBJECT))
+    await asked.wait()
+    denying = FakeEngine(replace(LASTING, verdict=Verdict.DENY), repeatable=True)
+    gate.replace(denying)
+    go.set()
+    assert (await under_way).verdict is Verdict.ALLOW
+    assert (await gate.decide(start(), CALLER, SUBJECT)).verdict is Verdict.DENY
+    gate.replace(FakeEngine(LASTING, repeatable=True))
+    assert (await gate.decide(start(), CALLER, SUBJECT)).verdict is Verdict.ALLOW
+
+
+async def test_nothing_is_remembered_by_an_engine_that_cannot_answer_now() -> None:
+    gate, engine = remembering(Clock())
+    await gate.decide(start(), CALLER, SUBJECT)
+    engine.repeatable, engine.answer = False, RuntimeError("dead")
+    decision = await gate.decide(start(), CALLER, SUBJECT)
+    assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")

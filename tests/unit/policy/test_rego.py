@@ -323,3 +323,20 @@ async def test_a_closed_engine_denies(tmp_path: Path) -> None:
 def test_a_policy_that_cannot_answer_is_refused_at_load(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         rego.create(policy(tmp_path, text))
+
+
+async def test_a_policy_that_looks_at_the_moment_is_asked_each_time(tmp_path: Path) -> None:
+    async with engine(tmp_path, 'decision := {"verdict": "allow", "ttl_seconds": 60} if input.time != ""') as made:
+        assert not made.repeatable
+
+
+async def test_a_dead_worker_repeats_nothing(tmp_path: Path) -> None:
+    async with engine(tmp_path, 'decision := {"verdict": "allow", "ttl_seconds": 60}') as made:
+        before = workers()
+        await made.decide(question())
+        assert made.repeatable
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not made.repeatable)
+        assert (await made.decide(question())).verdict is Verdict.DENY
+        await until(lambda: made.repeatable)

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from sandboxd.policy.rego_bundle import read_bundle
+from sandboxd.policy.rego_reads import reads_the_moment
+
+HEAD = "package sandboxd\nimport rego.v1\n"
+SHIPPED = Path(__file__).resolve().parents[3] / "policies"
+
+
+def reads(text: str) -> bool:
+    return reads_the_moment([("other.rego", HEAD), ("p.rego", HEAD + text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a := input.time",
+        'a if { input.time < "2027" }',
+        "a := input.sandbox.seen.secret",
+        "a := input.sandbox.age_seconds",
+        "a := input.sandbox.id",
+        "a := input.sandbox",
+        "a := input",
+        'a := input["time"]',
+        "a := input[key]",
+        "a := input\n\t.time",
+        "a := input . time",
+        "import input.sandbox as box",
+        "import input as question",
+        "a if b with input as {}",
+        "f(x) := x\na := f(input)",
+        "a := [x | x := input[_]]",
+        "a := input.unknown",
+        "a := input.actions",
+        'a := $"{input.time}"',
+        'a := object.get(input, "time", 1)',
+    ],
+)
+def test_whatever_may_see_the_moment_is_found(text: str) -> None:
+    assert reads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a := input.action",
+        "a := input.action.argv[0]",
+        "a := input.caller.tenant",
+        'a := input.profile.labels["time"]',
+        "a := input.node",
+        "a := input.api_version",
+        "a := input.sandbox.runtime",
+        "# input.time",
+        'a := "input.time"',
+        "a := `input.time`",
+        'a := "\\"input.time"',
+        "a := data.input.time",
+        "a := my_input.time",
+    ],
+)
+def test_what_only_sees_the_question_is_not(text: str) -> None:
+    assert not reads(text)
+
+
+def test_the_shipped_policy_sees_the_question_only() -> None:
+    assert not reads_the_moment(read_bundle([SHIPPED]).modules)
