@@ -40,9 +40,7 @@ def functions(target: Target, corpus: Path) -> list[Function]:
     found = list(_functions(measured, target))
     wrong = set(target.outside) - {function.name for function in found if not function.reached}
     if wrong:
-        raise ValueError(
-            f"target {target.name!r} leaves out {sorted(wrong)!r}: reached, or not there"
-        )
+        raise ValueError(f"target {target.name!r} leaves out {sorted(wrong)!r}: reached, or not there")
     return [function for function in found if function.name not in target.outside]
 
 
