@@ -13,7 +13,7 @@ from typing import Literal
 
 from sandboxd.audit.journal import SEGMENT_BYTES, Journal, Position
 from sandboxd.audit.line import body
-from sandboxd.audit.store import Store
+from sandboxd.audit.store import DOCUMENTS, Store
 from sandboxd.errors import AuditUnavailable
 from sandboxd.event import Event, JournalRepaired
 
@@ -55,10 +55,10 @@ class Recorder:
                 repair = journal.repair
                 event = JournalRepaired("", "", "", "", "", "", repair.segment, repair.removed_bytes)
                 journal.append(body(event), clock_ns())
-            store = Store(directory / "documents", fsync=durability == "fsync")
+            store = Store(directory / DOCUMENTS, fsync=durability == "fsync")
         except OSError as error:
             journal.close()
-            raise AuditUnavailable(f"cannot open {str(directory / 'documents')!r}: {error.strerror}") from error
+            raise AuditUnavailable(f"cannot open {str(directory / DOCUMENTS)!r}: {error.strerror}") from error
         except AuditUnavailable:
             journal.close()
             raise

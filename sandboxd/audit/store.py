@@ -2,7 +2,7 @@
 
 They are appended to packs, `SHA-256 LENGTH` and the document on the next lines: a file each would take two inodes and
 half a millisecond of every execution. Never overwrites, never gives out a document that is not what its digest says.
-Called by `audit.recorder`.
+Called by `audit.recorder`, and to read one by the command `sandboxd audit show`.
 """
 
 import errno
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sandboxd.audit.segment import open_private, private_directory
 
+DOCUMENTS = "documents"  # below the state directory
 PACK_BYTES = 64 << 20
 _HEADER = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,10})\n")
 _HEADER_BYTES = 64 + 1 + 10 + 1
@@ -50,22 +51,6 @@ class Store:
         self._size += len(data)
         return digest
 
-    def get(self, digest: str) -> bytes:
-        """The document, checked against its name: FileNotFoundError if it is absent, ValueError if it was changed."""
-        changed = False  # or torn; another pack may have it whole
-        for path in sorted(self._path.glob("*.pack"), reverse=True):
-            with path.open("rb") as pack:
-                size = os.fstat(pack.fileno()).st_size
-                for found, offset, length in _index(pack.fileno()):
-                    if found == digest:
-                        document = os.pread(pack.fileno(), min(length, max(size - offset, 0)), offset)
-                        if hashlib.sha256(document).hexdigest() == digest:
-                            return document
-                        changed = True
-        if changed:
-            raise ValueError(f"document {digest!r} is not what was stored under that name")
-        raise FileNotFoundError(errno.ENOENT, "no such document", digest)
-
     def _goes_on(self) -> bool:
         """Whether the next document can be found behind those that are there: nobody deleted or cut the pack."""
         if self._pack < 0:
@@ -90,6 +75,42 @@ class Store:
         if self._pack >= 0:
             os.close(self._pack)
         self._pack, self._size = pack, 0
+
+
+def find(directory: Path, digest: str) -> bytes:
+    """The document, checked against its name: FileNotFoundError if it is absent, ValueError if it was changed."""
+    changed = False  # or torn; another pack may have it whole
+    for pack in packs(directory):
+        size = os.fstat(pack).st_size
+        for found, offset, length in _index(pack):
+            if found == digest:
+                document = os.pread(pack, min(length, max(size - offset, 0)), offset)
+                if hashlib.sha256(document).hexdigest() == digest:
+                    return document
+                changed = True
+    if changed:
+        raise ValueError(f"document {digest!r} is not what was stored under that name")
+    raise FileNotFoundError(errno.ENOENT, "no such document", digest)
+
+
+def packs(directory: Path) -> Iterator[int]:
+    """Each opened until the next is asked for, newest first; one that is deleted meanwhile is passed over.
+
+    OSError for what is no file or directory of a store's, such as a link: root may read what the daemon owns.
+    """
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for name in sorted((path.name for path in directory.glob("*.pack")), reverse=True):
+            try:
+                pack = open_private(opened, name, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                yield pack
+            finally:
+                os.close(pack)
+    finally:
+        os.close(opened)
 
 
 def _index(pack: int) -> Iterator[tuple[str, int, int]]:

@@ -1,4 +1,4 @@
-"""The command `sandboxd`: start a node, look whether it can do its work, check its configuration.
+"""The command `sandboxd`: start a node, look whether it can do its work, check its configuration, read its record.
 
 Runs on the node itself and needs no running daemon. Called by `entry`.
 """
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(name="config", help="Look after the configuration file.", no_args_is_help=True)
 app.add_typer(config_app)
+audit_app = typer.Typer(name="audit", help="Read what this node has on record.", no_args_is_help=True)
+app.add_typer(audit_app)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration (YAML). Without one: all defaults.")
@@ -59,6 +61,22 @@ def validate(file: Annotated[Path | None, typer.Argument(metavar="FILE")] = None
     """Check a configuration file; without one, the defaults. A wrong one exits 1 and names the line of each mistake."""
     loaded = _loaded(file)
     typer.echo(f"valid: {file or 'defaults'}: listens at unix:{loaded.socket_path}, keeps state in {loaded.state_dir}")
+
+
+@audit_app.command()
+def show(
+    digest: Annotated[str, typer.Argument(metavar="SHA256", help="What an event has as its `input_sha256`.")],
+    config: ConfigFile = None,
+) -> None:
+    """Print the document that an event names: what was asked for, or what policy decided on. JSON in plain ASCII."""
+    from sandboxd.cli.documents import document
+    from sandboxd.cli.mistake import Mistake
+
+    try:
+        typer.echo(document(Path(_loaded(config).state_dir), digest))
+    except Mistake as mistake:
+        typer.echo(f"sandboxd: {mistake}", err=True)
+        raise typer.Exit(1) from mistake
 
 
 def _loaded(path: Path | None, failed: int = 1) -> "Config":

@@ -1,8 +1,10 @@
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from sandboxd.audit.store import DOCUMENTS, Store
 from sandboxd.cli.node import app
 from sandboxd.config import Config
 
@@ -50,3 +52,14 @@ def test_check_of_a_wrong_configuration_is_told_from_a_node_that_lacks_something
     done = CliRunner().invoke(app, ["check", "--json", "--config", str(tmp_path / "c.yaml")])
     assert (done.exit_code, done.stdout) == (78, "")
     assert "unknown key" in done.stderr
+
+
+def test_document_of_the_configured_node_is_shown(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "state" / DOCUMENTS, fsync=False)) as store:
+        digest = store.put(b'{"profile":"default"}')
+    (tmp_path / "c.yaml").write_text(f"state_dir: {tmp_path}/state\n")
+    done = CliRunner().invoke(app, ["audit", "show", digest, "--config", str(tmp_path / "c.yaml")])
+    assert (done.exit_code, done.stdout) == (0, '{"profile":"default"}\n')
+    done = CliRunner().invoke(app, ["audit", "show", "0" * 64, "--config", str(tmp_path / "c.yaml")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("sandboxd: no such document")
