@@ -47,6 +47,12 @@ class Client:
             credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
             self._channel = grpc.secure_channel(self.address, credentials, options=_OPTIONS)
 
+        self._execute = self._channel.unary_stream(
+            question.EXECUTE,
+            request_serializer=sandbox_pb2.ExecuteRequest.SerializeToString,
+            response_deserializer=sandbox_pb2.ExecuteEvent.FromString,
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -145,13 +151,8 @@ class Client:
         self.check_version()
         progress = Progress()
         reader = EventReader(progress)
-        method = self._channel.unary_stream(
-            question.EXECUTE,
-            request_serializer=sandbox_pb2.ExecuteRequest.SerializeToString,
-            response_deserializer=sandbox_pb2.ExecuteEvent.FromString,
-        )
         with translated(self.address, progress):
-            call = method(request, timeout=timeout_seconds, metadata=self._metadata)
+            call = self._execute(request, timeout=timeout_seconds, metadata=self._metadata)
             try:
                 for message in call:
                     event = reader.read(message)

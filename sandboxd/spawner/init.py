@@ -25,6 +25,7 @@ from sandboxd.spawner.watch import LimitWatch
 
 _WATCH_SECONDS = 0.05
 _CHILDREN = "/proc/1/task/1/children"
+_LISTED_BYTES = 4096
 # Two cannot be set, two Python needs ignored in init itself; a payload resets those.
 _NOT_RESET = frozenset((signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ))
 
@@ -86,6 +87,7 @@ class Init:
         self._keepers: set[int] = set()  # of the memory that programs let go of
         self._look_at = 0.0  # when limits are looked at next, while a program runs
         self._poll = select.poll()
+        self._children = _open_children()
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipes = os.fstat(self._wake).st_dev  # of all pipes of this kernel that have no name
         self._poll.register(self._wake, select.POLLIN)
@@ -302,11 +304,11 @@ class Init:
 
         Whatever else lives is the child of a child, living or not yet buried by us, and so cannot be missed here.
         """
-        try:
-            with open(_CHILDREN, encoding="ascii") as file:
-                return self._keepers.issuperset(map(int, file.read().split()))
-        except OSError:
-            return False  # no proc, or a kernel without CONFIG_PROC_CHILDREN
+        if self._children < 0:
+            return False
+        listed = os.pread(self._children, _LISTED_BYTES, 0)
+        # A list that fills the buffer may go on.
+        return len(listed) < _LISTED_BYTES and self._keepers.issuperset(map(int, listed.split()))
 
     def _dismiss_keepers(self) -> None:
         """Their end is work too; it comes late enough not to hold up a short program or its answer."""
@@ -331,6 +333,14 @@ class Init:
 
     def _send(self, message: wire.Message) -> None:
         wire.send(self._control, message)
+
+
+def _open_children() -> int:
+    """The list of init's own children, open once for every end; -1 without a proc or CONFIG_PROC_CHILDREN."""
+    try:
+        return os.open(_CHILDREN, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _noticed(number: int, frame: object) -> None:

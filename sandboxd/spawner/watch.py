@@ -29,8 +29,8 @@ class LimitWatch:
 
     def finish(self) -> tuple[str, ...]:
         """The last look; all that was reached."""
-        self._look_at_storage()
-        if any(_has_files(place) and _largest_file(place) >= self._file_size_bytes for place, _ in _PLACES):
+        with_files = self._look_at_storage()
+        if any(_largest_file(place) >= self._file_size_bytes for place in with_files):
             self._reached.add("file_size")
         return tuple(sorted(self._reached))
 
@@ -40,13 +40,18 @@ class LimitWatch:
         except OSError:
             return False  # gone, or no proc here
 
-    def _look_at_storage(self) -> None:
+    def _look_at_storage(self) -> list[str]:
+        """The places that hold more than their own directory."""
+        with_files = []
         for place, name in _PLACES:
             room = os.statvfs(place)
+            if room.f_files - room.f_ffree > 1:
+                with_files.append(place)
             if room.f_bfree == 0:
                 self._reached.add(f"{name}_bytes")
             if room.f_ffree == 0:
                 self._reached.add(f"{name}_inodes")
+        return with_files
 
 
 def _processes(main: int) -> list[int]:
@@ -54,12 +59,6 @@ def _processes(main: int) -> list[int]:
         return [int(name) for name in os.listdir("/proc") if name.isdecimal() and name != "1"]
     except OSError:
         return [main]
-
-
-def _has_files(top: str) -> bool:
-    """Whether there is more than its own directory."""
-    room = os.statvfs(top)
-    return room.f_files - room.f_ffree > 1
 
 
 def _largest_file(top: str) -> int:
