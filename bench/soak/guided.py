@@ -50,7 +50,7 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
         def bytewise(piece: bytes) -> bytes:
             return bytes(atheris.Mutate(piece, most))
 
-        if chance.random() < 0.3:
+        if chance.random() < 0.4:
             data = accepted.one()
         return mutated(target, data, chance, bytewise)[:most]
 
@@ -58,6 +58,7 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
         f"-max_len={target.max_bytes}",
         f"-timeout={HANG_SECONDS}",
         "-rss_limit_mb=1024",
+        "-mutate_depth=2",  # what one change broke is not mended by three more
         f"-artifact_prefix={directory}/",
     ]
     if target.words:

@@ -59,13 +59,18 @@ def _text(data: bytes, words: Sequence[bytes], chance: random.Random, bytewise: 
     tokens = [match.span() for match in _TOKEN.finditer(data)]
     if kind < 0.35:
         return _rearranged(data, _items(data, tokens), b",", chance)
-    values = [(begin, end) for begin, end in tokens if end - begin > 1 or data[begin:end].isalnum()]
+    values = [(begin, end) for begin, end in tokens if _is_value(data, begin, end)]
     chosen = tokens if kind < 0.45 or not values else values
     if not chosen:
         return bytewise(data)
     begin, end = chance.choice(chosen)
     other = chance.choice(chosen)
     return data[:begin] + _value(data[begin:end], data[slice(*other)], words, chance, bytewise) + data[end:]
+
+
+def _is_value(data: bytes, begin: int, end: int) -> bool:
+    """Neither punctuation nor a key: what has an unknown key is mostly refused for that alone."""
+    return (end - begin > 1 or data[begin:end].isalnum()) and data[end : end + 1] != b":"
 
 
 def _value(

@@ -4,22 +4,25 @@ Format: https://protobuf.dev/programming-guides/encoding/
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Bytewise = Callable[[bytes], bytes]
 
+_BETWEEN = re.compile(rb"[^0-9A-Za-z]")
 _VARINTS = (0, 1, 2, 3, 127, 128, 0o644, 1 << 31, (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1)
 _DOUBLES = tuple(bytes.fromhex(word) for word in ("0" * 16, "0000000000000040", "000000000000f07f", "000000000000f0bf"))
 
 
 def typed(piece: bytes, chance: random.Random, bytewise: Bytewise) -> bytes:
     """Mostly with one character that can be typed put in, out, or in another's place: most texts take nothing else."""
-    if chance.random() < 0.25:
+    if chance.random() < 0.4:
         return bytewise(piece)
-    at = chance.randint(
-        0, min(len(piece), 3) if chance.random() < 0.5 else len(piece)
-    )  # what a text is, its beginning says
+    at = chance.randint(0, len(piece))
+    if chance.random() < 0.5:  # what a text is, its beginning says, and that of each of its parts
+        begins = (0, *(match.end() for match in _BETWEEN.finditer(piece)))
+        at = min(chance.choice(begins) + chance.randint(0, 2), len(piece))
     first, last = (0x30, 0x39) if piece.isdigit() else (0x61, 0x7A)
     new = bytes([chance.randint(first, last) if chance.random() < 0.5 else chance.randint(0x20, 0x7E)])
     match chance.randrange(4):

@@ -1,6 +1,7 @@
 """An init in hostile hands: packets on its socket, one a line, while the daemon starts, waits, collects and stops.
 
-A line that begins with `+` comes with a small file, one with `-` with a device, one with `!` with a file that cannot be
+The first line may be a digit: so many packets as a good init sends them go before the others. A line that begins with
+`+` comes with a small file, one with `-` with a device, one with `!` with a file that cannot be
 read. The daemon's side must end in an answer or in `RuntimeFailed`, never in another error, and hand on nothing that a
 response cannot hold.
 """
@@ -9,6 +10,8 @@ import asyncio
 import contextlib
 import os
 import socket
+
+import uvloop
 
 from bench.soak.target import Broken, Target
 from sandboxd.config import shipped
@@ -21,12 +24,21 @@ from sandboxd.spawner import wire
 MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24
 TURNS = 4  # of the event loop, until an answer has led to the next request
 MOST = 1 << 63
+GOOD = (
+    *(wire.encode(wire.Answer(number, 0, "", ())) for number in (0, 1)),
+    wire.encode(wire.Started("e", 7)),
+    wire.encode(wire.Exited("e", 256, 0.1, 0.2, 4096, ("file_size",))),
+    b"+" + wire.encode(wire.FileOpened(2, "a/b", 7, 0o644)),
+    wire.encode(wire.Answer(2, 0, "", (("c", "too deep"),))),
+    wire.encode(wire.Answer(3, 0, "", ())),
+)
+DIGITS = tuple(b"%d" % number for number in range(1 + len(GOOD)))
 
 
 def target() -> Target:
     limits = load_profiles([shipped("profiles")], filters_proved=True).get("strict").limits
     plan = ExecPlan("e", ("/bin/true",), (), "/", limits, b"", (InputFile("f", b"x", 0o644),), ("*",))
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()  # the daemon's
     raised: list[str] = []
     loop.set_exception_handler(lambda _, context: raised.append(repr(context.get("exception") or context["message"])))
 
@@ -60,7 +72,7 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
     sandbox = ProcessSandbox("s", 1, {"init": ours.detach()}, (), frozenset(), lambda: None)
     work = asyncio.ensure_future(_work(sandbox, plan))
     with theirs:
-        for line in data.split(b"\n")[:MAX_LINES]:
+        for line in _packets(data):
             await _turns(theirs)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(theirs, line)
@@ -74,6 +86,11 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
     sandbox.ended(())
     _hold_usage(await sandbox.destroy())
     return found
+
+
+def _packets(data: bytes) -> list[bytes]:
+    first, *others = data.split(b"\n")[:MAX_LINES]
+    return [*GOOD[: int(first)], *others] if first in DIGITS else [first, *others]
 
 
 async def _turns(theirs: socket.socket) -> None:
@@ -136,13 +153,13 @@ def _hold_files(collected: Collected) -> None:
 
 
 def _seeds() -> tuple[bytes, ...]:
-    put = wire.encode(wire.Answer(1, 0, "", ()))
-    started = wire.encode(wire.Started("e", 7))
-    exited = wire.encode(wire.Exited("e", 256, 0.1, 0.2, 4096, ("file_size",)))
-    opened = b"+" + wire.encode(wire.FileOpened(2, "a/b", 7, 0o644))
-    collected = wire.encode(wire.Answer(2, 0, "", (("c", "too deep"),)))
-    stopped = wire.encode(wire.Answer(3, 0, "", ()))
-    whole = b"\n".join((wire.encode(wire.Answer(0, 0, "", ())), put, started, exited, opened, collected, stopped))
-    failed = b"\n".join((put, wire.encode(wire.ExecFailed("e", "seccomp", 22, "x"))))
-    unreadable = whole.replace(b"\n+", b"\n!")
-    return (whole, failed, unreadable, b"-" + opened[1:], b"")
+    """The whole conversation, told from each of its places on; and what goes wrong in it."""
+    failed = wire.encode(wire.ExecFailed("e", "seccomp", 22, "x"))
+    opened = GOOD[4][1:]
+    return (
+        b"\n".join(GOOD),
+        *(b"\n".join((digit, *GOOD[number:])) for number, digit in enumerate(DIGITS)),
+        b"2\n" + failed,
+        *(b"4\n%b%b" % (kind, opened) for kind in (b"!", b"-")),
+        b"",
+    )

@@ -20,6 +20,8 @@ def target() -> Target:
     template = compiled(profile, Memfd.SYSCTL)
     shape = plans.Shape("", template.hostname, template.proc, template.workspace_executable, template.landlock, True)
     prepared = {"d": plans.Prepared(template, Filter(template.seccomp), shape)}
+    ceilings = template.ceilings
+    uncontrolled = wire.Assign("d", ceilings.memory_bytes, ceilings.pids, 1, 1, 1, 1)
 
     def run(data: bytes) -> object:
         message = wire.decode(data)
@@ -29,7 +31,7 @@ def target() -> Target:
                 _hold(message, template)
                 return message.sandbox_id
             case wire.Execute():
-                if plans.objection(message, template):
+                if plans.objection(message, template, uncontrolled):
                     return None
                 _hold(message, template)
                 if not 0 <= message.slot < PER_SANDBOX or not message.argv:
@@ -39,7 +41,7 @@ def target() -> Target:
                 return None
 
     launch = wire.Launch(1, "s", "d", "none", 1, 1, 0.5, 1, 1, 1, 1, 0, 0)
-    execute = wire.Execute("e", ("x",), (("A", "b"),), "/", 0, 8, 1, 1.0, 0, 0)
+    execute = wire.Execute("e", ("x",), (("A", "b"),), "/", 0, 8, 1, 1.0, 1, 1)
     seeds = (wire.encode(launch), wire.encode(execute))
     words = (b"1e999", b"-1", b"9" * 20, b"0.0", b"1e-320", b'"d"', b'"none"', b'"loopback"', b"-0.0")
     allowed = (wire.ProtocolError, plans.LaunchRefused)
@@ -49,6 +51,5 @@ def target() -> Target:
 def _hold(message: wire.Launch | wire.Execute, template: Template) -> None:
     for field in dataclasses.fields(template.ceilings):
         asked = getattr(message, field.name, None)
-        without_cgroup = isinstance(message, wire.Execute) and field.name in ("memory_bytes", "pids")
-        if asked is not None and not without_cgroup and not 0 < asked <= getattr(template.ceilings, field.name):
+        if asked is not None and not 0 < asked <= getattr(template.ceilings, field.name):
             raise Broken(f"{field.name} {asked!r} went through")
