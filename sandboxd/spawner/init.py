@@ -75,10 +75,10 @@ def furnish(shape: Shape, prepared: Mapping[str, Prepared], room: mounts.Room, *
 
 
 class Init:
-    """Made at its birth, before it is known for whom; `_control` and `_template` come with the assignment."""
+    """Made at its birth, before it is known for whom; `_control` comes with the assignment."""
 
     _control: socket.socket
-    _template: str
+    _assigned: wire.Assign
 
     def __init__(self, cage: Cage, armed: payload.Armed) -> None:
         self._cage = cage
@@ -111,7 +111,7 @@ class Init:
         if not isinstance(assign, wire.Assign) or len(fds) != 1 or assign.template not in self._cage.prepared:
             raise wire.ProtocolError("expected Assign")
         self._control = socket.socket(fileno=fds[0])
-        self._template = assign.template
+        self._assigned = assign
         room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
         try:
             if room != self._cage.room:
@@ -170,7 +170,8 @@ class Init:
     def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
         if len(fds) != 3:
             raise wire.ProtocolError("Execute needs three descriptors")
-        objection = plans.objection(plan, self._cage.prepared[self._template].template) or self._no_pipe(fds)
+        template = self._cage.prepared[self._assigned.template].template
+        objection = plans.objection(plan, template, self._assigned) or self._no_pipe(fds)
         if objection:
             self._send(wire.ExecFailed(plan.execution_id, "plan", errno.EINVAL, objection))
             return
@@ -180,7 +181,7 @@ class Init:
             self._send(wire.ExecFailed(plan.execution_id, "arm", error.errno or errno.EIO, str(error)))
             return
         try:
-            payload.release(child, plan, self._template, fds)
+            payload.release(child, plan, self._assigned.template, fds)
         except OSError as error:  # it died waiting; `_reap` buries it
             child.sock.close()
             self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))

@@ -11,7 +11,7 @@ from sandboxd.spawner.ids import PER_SANDBOX
 from sandboxd.spawner.mounts import Room, Stage
 from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.template import Template
-from sandboxd.spawner.wire import Execute, Launch
+from sandboxd.spawner.wire import Assign, Execute, Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +101,23 @@ def check(launch: Launch, prepared: Mapping[str, Prepared]) -> Prepared:
     return found
 
 
-def objection(plan: Execute, template: Template) -> str:
-    """Why init must not start this: the limits that it sets itself are held to the template's ceilings too. Or ""."""
+def objection(plan: Execute, template: Template, assigned: Assign) -> str:
+    """Why init must not start this, or "".
+
+    The limits that it sets itself are held to the template's ceilings too, and where no cgroup holds what the launch
+    said, an rlimit that does must be among them: a daemon that was taken over could leave it out.
+    """
     ceilings = template.ceilings
+    uncontrolled = (("memory_bytes", plan.memory_bytes, assigned.memory_bytes), ("pids", plan.pids, assigned.pids))
     for name, asked, ceiling in (
         ("open_files", plan.open_files, ceilings.open_files),
         ("file_size_bytes", plan.file_size_bytes, ceilings.file_size_bytes),
         ("cpu_seconds", plan.cpu_seconds, ceilings.cpu_seconds),
+        *(limit for limit in uncontrolled if limit[2]),
     ):
         if not 0 < asked <= ceiling:
             return f"{name} {asked!r} is not above 0 and at most {ceiling!r}"
-    for name, asked in (("memory_bytes", plan.memory_bytes), ("pids", plan.pids)):
+    for name, asked, _ in uncontrolled:
         if asked < 0:
             return f"{name} {asked!r} is negative"
     if not is_slot(plan.slot):

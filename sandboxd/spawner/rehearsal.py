@@ -16,13 +16,13 @@ _NAMES = ("pidfd", "init", "cpuacct.usage_user", "memory.max_usage_in_bytes", "p
 _NUMBERS = (("cpu_system_seconds", 0.5), ("cpu_user_seconds", 0.5), ("peak_memory_bytes", 1e6), ("peak_pids", 2.0))
 OF_THE_SPAWNER = (
     _LAUNCH,
-    wire.Assign(_LAUNCH.template, 4096, 1, 4096, 1),
+    wire.Assign(_LAUNCH.template, 1 << 20, 1, 4096, 1, 4096, 1),
     wire.Launched(1, _ID, 1, _NAMES, _NUMBERS),
     wire.Kill(_ID),
     wire.SandboxEnded(_ID, -9, _NUMBERS),
 )
 OF_INIT = (
-    wire.Assign(_LAUNCH.template, 4096, 1, 4096, 1),
+    wire.Assign(_LAUNCH.template, 1 << 20, 1, 4096, 1, 4096, 1),
     wire.Answer(0, 0, "", ()),
     EXECUTE,
     wire.Started(_ID, 2),

@@ -357,7 +357,7 @@ class Service:
         )
 
     def _fit_out(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank) -> Living:
-        blank.cgroup.limit(
+        held = blank.cgroup.limit(
             CgroupLimits(
                 launch.memory_bytes,
                 launch.pids,
@@ -372,6 +372,8 @@ class Service:
         with theirs:
             assign = wire.Assign(
                 prepared.template.digest,
+                0 if "memory" in held else launch.memory_bytes,
+                0 if "pids" in held else launch.pids,
                 launch.workspace_bytes,
                 launch.workspace_inodes,
                 launch.tmp_bytes,

@@ -145,9 +145,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Turns a blank init into that of a sandbox; descriptor: its end of the daemon's control socket."""
+    """Turns a blank init into that of a sandbox; descriptor: its end of the daemon's control socket.
+
+    `memory_bytes`, `pids`: what no cgroup holds here, so each execution must have it as an rlimit, or less. Else 0.
+    """
 
     template: str
+    memory_bytes: int
+    pids: int
     workspace_bytes: int
     workspace_inodes: int
     tmp_bytes: int

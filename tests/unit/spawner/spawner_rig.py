@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -68,6 +68,7 @@ TEMPLATE = Template(
 )
 LAUNCH = wire.Launch(1, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
 PREPARED = Prepared(TEMPLATE, Filter(ALLOW_ALL), Shape("/views/x", "sandbox", "full", False, (), True))
+ASSIGNED = wire.Assign(LAUNCH.template, 0, 0, 16 << 20, 2000, 4 << 20, 500)
 EXECUTE = wire.Execute("e" * 32, ("/bin/true",), (("PATH", "/usr/bin:/bin"),), "/workspace", 0, 64, 8 << 20, 5.0, 0, 0)
 
 
@@ -271,15 +272,18 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def start(directory: Path, *arguments: str) -> Iterator[Rig]:
-    """A spawner that has just begun; the first thing it does is to start its compiler. Ended and reaped afterwards."""
+def start(directory: Path, *arguments: str, within: Sequence[str] = ()) -> Iterator[Rig]:
+    """A spawner that has just begun; the first thing it does is to start its compiler. Ended and reaped afterwards.
+
+    `within` stands before its command line, such as `no_cgroups.PREFIX`.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     notes = os.memfd_create("imports")
     os.truncate(notes, NOTES_BYTES)
     os.set_inheritable(notes, True)
     os.set_inheritable(theirs.fileno(), True)
     log = directory / "log"
-    command = [sys.executable, "-m", "tests.unit.spawner.rig", str(theirs.fileno()), str(notes)]
+    command = [*within, sys.executable, "-m", "tests.unit.spawner.rig", str(theirs.fileno()), str(notes)]
     command += ["--state-dir", str(directory / "state"), "--runtime-dir", str(directory / "run")]
     command += ["--id-start", str(ID_START), "--id-count", str(16 * 256), "--daemon-user", "nobody-of-that-name"]
     command += ["--blank-stock", "2", "--drain-grace-seconds", "30", *arguments]

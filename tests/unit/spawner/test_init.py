@@ -5,14 +5,18 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandboxd.spawner import wire
-from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, Daemon, Sandbox
+from tests import no_cgroups
+from tests.skips import need_root
+from tests.unit.spawner import spawner_rig
+from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, TEMPLATE, Daemon, Sandbox
 
 
 def _start(sandbox: Sandbox, *argv: str, plan: wire.Execute = EXECUTE) -> int:
@@ -190,6 +194,39 @@ def test_stream_that_is_no_pipe_reaches_no_program(
     assert failed.step == "plan"
     assert failed.detail.startswith(f"{stream} has mode")
     assert sandbox.run("/bin/ls").output == ""
+
+
+@pytest.fixture(scope="module")
+def uncontrolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox of a node without cgroups."""
+    need_root()
+    with spawner_rig.start(tmp_path_factory.mktemp("uncontrolled"), within=no_cgroups.PREFIX) as rig:
+        rig.compile(TEMPLATE)
+        daemon = rig.daemon()
+        made = daemon.ready_sandbox()
+        yield made
+        daemon.destroy(made)
+
+
+BOUND = replace(EXECUTE, memory_bytes=LAUNCH.memory_bytes, pids=LAUNCH.pids)
+
+
+def test_execution_on_a_node_without_cgroups_has_the_limits_of_its_launch(uncontrolled: Sandbox) -> None:
+    greedy = f"print(1); bytearray({LAUNCH.memory_bytes})"
+    ended = uncontrolled.run("python3", "-c", greedy, plan=BOUND)
+    assert (ended.status, "MemoryError" in ended.output) == (1, True)
+    assert uncontrolled.run("/bin/bash", "-c", "ulimit -u", plan=BOUND).output == f"{LAUNCH.pids}\n"
+
+
+@pytest.mark.parametrize("name", ["memory_bytes", "pids"])
+def test_execution_that_leaves_out_what_no_cgroup_holds_reaches_no_program(name: str, uncontrolled: Sandbox) -> None:
+    """From a daemon that was taken over. What the launch said counts, not the ceiling of the profile."""
+    for wrong in (0, -1, getattr(LAUNCH, name) + 1, getattr(CEILINGS, name)):
+        change: dict[str, Any] = {name: wrong}
+        uncontrolled.begin(replace(BOUND, argv=("/bin/touch", "ran"), **change))
+        failed, _ = uncontrolled.init.expect(wire.ExecFailed)
+        assert (failed.step, failed.detail.split()[:2]) == ("plan", [name, str(wrong)])
+    assert uncontrolled.run("/bin/ls", plan=BOUND).output == ""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxd.spawner import plans
-from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, LAUNCH, PREPARED, TEMPLATE
+from tests.unit.spawner.spawner_rig import ASSIGNED, CEILINGS, EXECUTE, LAUNCH, PREPARED, TEMPLATE
 
 LOADED = {TEMPLATE.digest: PREPARED}
 OF_A_LAUNCH = ("memory_bytes", "pids", "cpus", "workspace_bytes", "workspace_inodes", "tmp_bytes", "tmp_inodes")
@@ -41,7 +41,24 @@ def test_execution_may_be_at_a_ceiling_and_not_above_it(name: str) -> None:
         (float("nan"), True),
     ):
         change: dict[str, Any] = {name: asked}
-        assert (name in plans.objection(replace(EXECUTE, **change), TEMPLATE)) == objected
+        assert (name in plans.objection(replace(EXECUTE, **change), TEMPLATE, ASSIGNED)) == objected
+
+
+@pytest.mark.parametrize("name", ["memory_bytes", "pids"])
+def test_execution_must_have_as_rlimit_what_no_cgroup_holds(name: str) -> None:
+    most = 1000
+    change: dict[str, Any] = {name: most}
+    uncontrolled = replace(ASSIGNED, **change)
+    for asked, objected in ((most, False), (1, False), (most + 1, True), (0, True), (-1, True)):
+        change = {name: asked}
+        assert (name in plans.objection(replace(EXECUTE, **change), TEMPLATE, uncontrolled)) == objected
+
+
+@pytest.mark.parametrize("name", ["memory_bytes", "pids"])
+def test_execution_may_have_any_rlimit_or_none_where_a_cgroup_holds(name: str) -> None:
+    for asked, objected in ((0, False), (1, False), (1 << 40, False), (-1, True)):
+        change: dict[str, Any] = {name: asked}
+        assert (name in plans.objection(replace(EXECUTE, **change), TEMPLATE, ASSIGNED)) == objected
 
 
 def test_network_may_be_none_or_the_templates() -> None:
