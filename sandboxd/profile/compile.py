@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sandboxd.errors import ProfileInvalid
 from sandboxd.profile import checks, seccomp
+from sandboxd.profile.arming import lets_a_program_start
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.profile.schema import Spec
@@ -36,6 +37,7 @@ def compiled(profile: ResolvedProfile, memfd: Memfd) -> Template:
         landlock=tuple(landlock_rules(spec)),
         landlock_scopes=spec.landlock.scopes is not False,
         seccomp=seccomp.compiled(spec.seccomp, memfd),
+        seccomp_first=lets_a_program_start(seccomp.meaning(spec.seccomp, memfd)),
         ceilings=Ceilings(
             memory_bytes=limits.memory_bytes,
             pids=limits.pids,

@@ -112,6 +112,7 @@ class Init:
             raise wire.ProtocolError("expected Assign")
         self._control = socket.socket(fileno=fds[0])
         self._assigned = assign
+        self._tell_the_armed()
         room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
         try:
             if room != self._cage.room:
@@ -123,6 +124,16 @@ class Init:
         self._answer(0, None)
         self._poll.register(self._control, select.POLLIN)
         self._serve()
+
+    def _tell_the_armed(self) -> None:
+        """At once: what it can do before the plan comes is done while that is on its way."""
+        if self._armed is None:
+            return
+        try:
+            payload.assign(self._armed, self._assigned.template)
+        except OSError:  # it died waiting, so another one will be armed
+            self._armed.sock.close()
+            self._armed = None
 
     def _serve(self) -> NoReturn:
         while True:
@@ -181,10 +192,12 @@ class Init:
             self._send(wire.ExecFailed(plan.execution_id, "arm", error.errno or errno.EIO, str(error)))
             return
         try:
-            payload.release(child, plan, self._assigned.template, fds)
+            payload.release(child, plan, fds)
         except OSError as error:  # it died waiting; `_reap` buries it
+            words = payload.last_words(child.sock)
             child.sock.close()
-            self._send(wire.ExecFailed(plan.execution_id, "release", error.errno or errno.EIO, str(error)))
+            why = payload.failure(words) if words else ("release", error.errno or errno.EIO, str(error))
+            self._send(wire.ExecFailed(plan.execution_id, *why))
             return
         self._dismiss_keepers()  # those of programs that were over before the next look
         self._keepers.add(child.keeper)
@@ -197,7 +210,9 @@ class Init:
 
     def _child_for(self, slot: int) -> payload.Armed:
         if self._armed is None or self._armed.slot != slot:
-            return self._cage.arm(slot)
+            child = self._cage.arm(slot)
+            payload.assign(child, self._assigned.template)
+            return child
         child, self._armed = self._armed, None
         return child
 
@@ -216,7 +231,7 @@ class Init:
         """Once: the child's socket was closed by execve, or says which step failed."""
         if execution.sock is None:
             return
-        answer = execution.sock.recv(2048)
+        answer = payload.last_words(execution.sock)
         self._poll.unregister(execution.sock)
         execution.sock.close()
         execution.sock = None

@@ -66,10 +66,24 @@ def arm(slot: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None, *, 
     return Armed(pid, slot, ours, int(told))
 
 
-def release(armed: Armed, plan: Execute, template: str, stdio: list[int]) -> None:
-    """Let it become the program; `template` names the filter, which it inherited."""
+def assign(armed: Armed, template: str) -> None:
+    """Tell it the filter by its template's digest; it inherited them all. Installs it now if that can be."""
     armed.sock.send(template.encode())
+
+
+def release(armed: Armed, plan: Execute, stdio: list[int]) -> None:
+    """Let it become the program; `assign` comes before."""
     wire.send(armed.sock, plan, stdio)
+
+
+def last_words(sock: socket.socket) -> bytes:
+    """What an armed child sent instead of becoming the program, as `failure` reads it; empty if it sent nothing."""
+    try:
+        return sock.recv(2048, socket.MSG_DONTWAIT)
+    except BlockingIOError:  # it lives
+        return b""
+    except ConnectionResetError:  # it died before it had read all; the kernel tells this first and its words then
+        return sock.recv(2048) or f"plan\0{errno.ECONNRESET}\0it died waiting".encode()
 
 
 def failure(answer: bytes) -> tuple[str, int, str]:
@@ -116,7 +130,14 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         rehearsal.rehearse((rehearsal.EXECUTE,))
         sock.send(str(keeper).encode())
         step = "plan"
-        template = sock.recv(256).decode()
+        digest = sock.recv(256).decode()
+        if not digest:
+            os._exit(0)
+        chosen = prepared[digest]
+        if chosen.template.seccomp_first:
+            step = "seccomp"
+            sys.seccomp_set_filter(chosen.filter.program)
+        step = "plan"
         received = wire.receive(sock)
         if received is None:
             os._exit(0)
@@ -132,8 +153,9 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
             _limit(kind, soft, hard)
         step = "chdir"
         os.chdir(plan.cwd)
-        step = "seccomp"  # last, so that the steps above need no place in the profile's list
-        sys.seccomp_set_filter(prepared[template].filter.program)
+        if not chosen.template.seccomp_first:
+            step = "seccomp"  # last, so that the steps above need no place in the profile's list
+            sys.seccomp_set_filter(chosen.filter.program)
     except (OSError, ValueError, OverflowError, MemoryError, KeyError, wire.ProtocolError) as error:
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
         sock.send(f"{step}\0{number}\0{error}".encode()[:1024])

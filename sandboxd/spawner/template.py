@@ -68,6 +68,7 @@ class Template:
     landlock: tuple[tuple[str, str], ...]
     landlock_scopes: bool
     seccomp: bytes  # struct sock_filter[], native byte order
+    seccomp_first: bool  # it lets through what `payload` does to start a program, so it can be there before the plan
     ceilings: Ceilings
 
 

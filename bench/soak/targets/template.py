@@ -29,6 +29,7 @@ def target() -> Target:
         whole.landlock[:1],
         whole.landlock_scopes,
         whole.seccomp[:16],
+        whole.seccomp_first,
         whole.ceilings,
     )
     words = (b"null", b"[]", b"{}", b"1e999", b"9" * 320, b'"\\ud800"', b"[" * 200, b"true")

@@ -64,6 +64,7 @@ TEMPLATE = Template(
     landlock=LANDLOCK,
     landlock_scopes=True,
     seccomp=ALLOW_ALL,
+    seccomp_first=False,
     ceilings=CEILINGS,
 )
 LAUNCH = wire.Launch(1, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
@@ -167,6 +168,12 @@ class Sandbox:
         answer, _ = self.init.expect(wire.Answer)
         assert answer.request_id == message.request_id
         return answer
+
+    def children(self) -> set[int]:
+        """Of its init, on the host."""
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{self.pidfd}").read_text().splitlines())
+        init = int(fields["Pid"])
+        return set(map(int, Path(f"/proc/{init}/task/{init}/children").read_text().split()))
 
     def close(self) -> None:
         self.init.close()

@@ -63,23 +63,13 @@ def test_stop_kills_everything_but_init(sandbox: Sandbox) -> None:
     assert sandbox.run("/bin/echo", "again").output == "again\n"
 
 
-def _children_pids(sandbox: Sandbox) -> set[int]:
-    """Of its init, on the host."""
-    init = next(line.split()[1] for line in _fdinfo(sandbox.pidfd) if line.startswith("Pid:"))
-    return set(map(int, Path(f"/proc/{init}/task/{init}/children").read_text().split()))
-
-
 def _children(sandbox: Sandbox) -> set[str]:
     """Of its init, by their names on the host."""
     names = set()
-    for pid in _children_pids(sandbox):
+    for pid in sandbox.children():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone since it was listed
             names.add(Path(f"/proc/{pid}/comm").read_text().strip())
     return names
-
-
-def _fdinfo(fd: int) -> list[str]:
-    return Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
 
 
 def test_keeper_of_the_memory_is_gone_once_a_program_runs_on(sandbox: Sandbox) -> None:
@@ -91,14 +81,14 @@ def test_keepers_of_short_programs_do_not_add_up(sandbox: Sandbox) -> None:
     """Each is over before anybody looks."""
     for _ in range(8):
         assert sandbox.run("/bin/true").status == 0
-    assert any(len(_children_pids(sandbox)) <= 1 for _ in range(20_000))
+    assert any(len(sandbox.children()) <= 1 for _ in range(20_000))
 
 
 def test_keeper_that_was_killed_while_nothing_ran_does_no_harm(sandbox: Sandbox) -> None:
     """A program can do that where all have one uid, and another process might get its pid."""
-    _, keeper = sorted(_children_pids(sandbox))
+    _, keeper = sorted(sandbox.children())
     os.kill(keeper, signal.SIGKILL)
-    while keeper in _children_pids(sandbox):
+    while keeper in sandbox.children():
         pass
     assert sandbox.run("/bin/sleep", "0.2").status == 0
 

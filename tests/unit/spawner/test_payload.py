@@ -1,16 +1,23 @@
 """What a program gets: its streams, its limits, its signals, nothing else; and how one ends that cannot run."""
 
+import contextlib
+import errno
 import platform
 import resource
 import signal
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sandboxd.spawner import payload, wire
-from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, Sandbox
+from tests.skips import need_root
+from tests.unit.spawner import spawner_rig
+from tests.unit.spawner.spawner_rig import CEILINGS, EXECUTE, TEMPLATE, Sandbox
 
 
 def test_program_has_its_three_streams_and_no_other_descriptor(sandbox: Sandbox) -> None:
@@ -181,3 +188,61 @@ def test_cpu_seconds_are_rounded_up_and_never_zero() -> None:
 
 def test_failure_tells_step_errno_and_detail_whatever_the_bytes() -> None:
     assert payload.failure(b"chdir\x002\x00[Errno 2] \xff\x00x") == ("chdir", 2, "[Errno 2] \ufffd\x00x")
+
+
+def _filter(*instructions: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+
+
+_ALLOW, _EPERM = 0x7FFF0000, 0x00050001
+_CHDIR = 80 if platform.machine() == "x86_64" else 49
+NO_CHDIR = _filter((0x20, 0, 0, 0), (0x15, 0, 1, _CHDIR), (0x06, 0, 0, _EPERM), (0x06, 0, 0, _ALLOW))
+NOT_TAKEN = _filter((0x05, 0, 0, 100), (0x06, 0, 0, _ALLOW))  # a jump to behind the end
+
+
+@contextlib.contextmanager
+def _launched(directory: Path, seccomp: bytes, *, first: bool) -> Iterator[Sandbox]:
+    need_root()
+    with spawner_rig.start(directory) as rig:
+        rig.compile(replace(TEMPLATE, seccomp=seccomp, seccomp_first=first))
+        daemon = rig.daemon()
+        sandbox = daemon.ready_sandbox()
+        yield sandbox
+        daemon.destroy(sandbox)
+
+
+def _filtered(pid: int) -> bool:
+    return "Seccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_filter_is_there_before_the_plan_only_where_it_lets_a_program_start(tmp_path: Path, first: bool) -> None:
+    with _launched(tmp_path, spawner_rig.ALLOW_ALL, first=first) as sandbox:
+        armed = min(sandbox.children())  # its keeper came after it
+        if first:
+            assert any(_filtered(armed) for _ in range(100_000))
+        ended = sandbox.run("/bin/grep", "Seccomp:", "/proc/self/status")
+        assert ended.output == "Seccomp:\t2\n"
+        assert sandbox.run("/bin/grep", "Seccomp:", "/proc/self/status").output == "Seccomp:\t2\n", "armed later"
+
+
+def test_filter_that_comes_last_is_not_there_while_the_child_waits(tmp_path: Path) -> None:
+    with _launched(tmp_path, NO_CHDIR, first=False) as sandbox:
+        assert not _filtered(min(sandbox.children()))
+        assert sandbox.run("/bin/true").status == 0
+
+
+def test_filter_that_refuses_a_step_lets_no_program_run(tmp_path: Path) -> None:
+    with _launched(tmp_path, NO_CHDIR, first=True) as sandbox:
+        sandbox.begin(replace(EXECUTE, argv=("/bin/touch", "ran")))
+        failed, _ = sandbox.init.expect(wire.ExecFailed)
+        assert (failed.step, failed.errno) == ("chdir", errno.EPERM)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_filter_that_the_kernel_does_not_take_lets_no_program_run(tmp_path: Path, first: bool) -> None:
+    with _launched(tmp_path, NOT_TAKEN, first=first) as sandbox:
+        for _ in range(2):
+            sandbox.begin(replace(EXECUTE, argv=("/bin/touch", "ran")))
+            failed, _ = sandbox.init.expect(wire.ExecFailed)
+            assert (failed.step, failed.errno) == ("seccomp", errno.EINVAL)
