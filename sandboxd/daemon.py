@@ -7,6 +7,7 @@ drains on SIGTERM. Never decides and never confines anything itself.
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -84,6 +85,8 @@ class Daemon:
         code, reason = EX_SOFTWARE, "start_failed"
         try:
             server = await self._open_socket()
+            gc.collect()
+            gc.freeze()  # what lives by now lives on: no collection during a request looks at it again
             self._status = f"serving {server.path}"
             self._runtime.ready(self._status)
             log.info("serving", extra={"socket": str(server.path), "profiles": self._profiles.names()})
