@@ -5,6 +5,7 @@ Imports nothing of sandboxd before it is instrumented, and ends its process itse
 """
 
 import atexit
+import hashlib
 import logging
 import os
 import random
@@ -36,10 +37,16 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
     words = directory / "words"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
 
+    came_through = b""
+
     def one(data: bytes) -> None:
+        nonlocal came_through
+        if came_through and (corpus / hashlib.sha1(came_through).hexdigest()).exists():  # libFuzzer kept it
+            accepted.add(came_through)
+        came_through = b""
         with run.one(data):
             if target.run(data) is not None:
-                accepted.add(data)
+                came_through = data
         enough = run.executions % CHECKED_EVERY == 0 and run.cpu_seconds > cpu_seconds
         if enough or (plant and run.found(Planted)):
             (directory / "result.json").write_text(run.as_json())
@@ -50,7 +57,7 @@ def main(cpu_seconds: float, directory: Path, *, plant: bool) -> None:
         def bytewise(piece: bytes) -> bytes:
             return bytes(atheris.Mutate(piece, most))
 
-        if chance.random() < 0.4:
+        if chance.random() < 0.5:
             data = accepted.one()
         return mutated(target, data, chance, bytewise)[:most]
 

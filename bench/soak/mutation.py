@@ -14,8 +14,6 @@ from bench.soak.target import Shape, Target
 
 Span = tuple[int, int]
 
-MOST_ACCEPTED = 64
-
 _TOKEN = re.compile(rb'"(?:[^"\\\n]|\\.)*"|[\w.+/-]+|[^\w\s]', re.DOTALL)
 _CLOSING = {b"[": b"]", b"{": b"}", b"(": b")"}
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
@@ -23,24 +21,29 @@ _NUMBERS = (b"0", b"1", b"-1", b"255", b"4096", b"2147483648", b"922337203685477
 
 
 class Accepted:
-    """Inputs that came through, the seeds among them: what begins with one of these is often accepted too.
+    """Inputs that came through and reached something new, the seeds first: what begins with one is often accepted too.
 
     Most inputs that are worth keeping are refused, and so is nearly all that comes of those.
     """
 
     def __init__(self, target: Target, chance: random.Random) -> None:
         self._seeds = target.seeds
-        self._others: list[bytes] = []
+        self._found = [*target.seeds]
         self._chance = chance
 
     def add(self, data: bytes) -> None:
-        if len(self._others) < MOST_ACCEPTED:
-            self._others.append(data)
-        else:
-            self._others[self._chance.randrange(MOST_ACCEPTED)] = data
+        self._found.append(data)
 
     def one(self) -> bytes:
-        return self._chance.choice(self._others if self._others and self._chance.random() < 0.7 else self._seeds)
+        """What was found last leads on more often than what has been tried for long."""
+        recent = -1 - min(int(self._chance.expovariate(0.5)), len(self._found) - 1)
+        match self._chance.randrange(3):
+            case 0:
+                return self._found[recent]
+            case 1:
+                return self._chance.choice(self._seeds)
+            case _:
+                return self._chance.choice(self._found)
 
 
 def mutated(target: Target, data: bytes, chance: random.Random, bytewise: protobuf.Bytewise) -> bytes:

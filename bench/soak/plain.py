@@ -49,13 +49,15 @@ def fuzz(run: Run, corpus: list[bytes], enough: Callable[[], bool], chance: rand
         before = len(reached.lines)
         sys.settrace(reached.trace)
         try:
+            came_through = False
             with run.one(data):
-                if target.run(data) is not None:
-                    accepted.add(data)
+                came_through = target.run(data) is not None
         finally:
             sys.settrace(None)
         if fresh and len(reached.lines) > before:
             corpus.append(data)
+            if came_through:
+                accepted.add(data)
     return corpus
 
 
