@@ -37,7 +37,7 @@ def refuse_unenforceable(profile: ResolvedProfile, found: EnforcementReport) -> 
 
 
 def _rows(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Iterator[EnforcementRow]:
-    offered = {row.guarantee for row in capabilities.rows}
+    offered = {row.guarantee: row for row in capabilities.rows}  # `capabilities.row` looks through them all
     filtered = capabilities.row(Guarantee.SECCOMP_ALLOWLIST).state is State.ENFORCED
     for guarantee in Guarantee:
         if not _concerns(profile, guarantee):
@@ -45,7 +45,8 @@ def _rows(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Iterat
         if guarantee in _SUPERVISED and guarantee not in offered:
             yield EnforcementRow(guarantee, State.ENFORCED, ("supervisor",))
         else:
-            yield _as_profiled(profile, capabilities.row(guarantee), filtered=filtered)
+            row = offered.get(guarantee) or capabilities.row(guarantee)
+            yield _as_profiled(profile, row, filtered=filtered)
 
 
 def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
