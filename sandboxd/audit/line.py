@@ -9,7 +9,6 @@ import json
 import math
 import time
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import TypeVar
 
 from sandboxd.event import EXCERPT_CHARS, Event
@@ -43,17 +42,13 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 def body(event: Event) -> dict[str, object]:
     """The event's own part of its record: `rule`, `priority`, `ids`, `fields`, every string within EXCERPT_CHARS."""
     values: dict[str, object] = {}
-    for name in _own_names(type(event)):
-        _put(values, name, getattr(event, name))
+    for field in fields(event):
+        if field.name not in _IDS:
+            _put(values, field.name, getattr(event, field.name))
     ids: dict[str, object] = {}
     for name in _IDS:
         _put(ids, name, getattr(event, name))
     return {"rule": event.rule, "priority": event.priority, "ids": ids, "fields": values}
-
-
-@cache
-def _own_names(kind: type[Event]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.name not in _IDS)
 
 
 def _put(into: dict[str, object], name: str, value: object) -> None:
