@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.client import AuditUnavailable, Client, Draining, EndReason, Result, SandboxdError
-from tests import leftovers, proc, restart
-from tests.daemon import CHECKOUT, Mode, RunningDaemon, configuration, start_daemon
+from tests import in_flight, leftovers, proc, restart
+from tests.daemon import CHECKOUT, Mode, RunningDaemon, configuration, start_daemon, wait_until_it_answers
 from tests.skips import need_root
 
 SLEEP = ["/bin/sh", "-c", "echo up; exec sleep 1000"]
@@ -239,3 +239,18 @@ def test_full_disk_refuses_with_the_reason_until_there_is_room_again() -> None:
         said = daemon.log.read_text()
     assert "cannot be written" in said
     assert "raceback" not in said, "an operator is told what to do about it, not where in our code it was noticed"
+
+
+def test_daemon_that_cannot_be_given_its_sandboxes_does_not_wait_for_them_for_ever() -> None:
+    """With one uid for all, a program can use up how many descriptors of that user may be under way."""
+    with start_daemon(Mode.ROOTLESS, within=("/usr/bin/prlimit", "--nofile=600:600")) as daemon:
+        too_many = in_flight.may_have_open(daemon.process.pid) + 1
+        with daemon.client() as client:
+            with running(client), in_flight.under_way(Mode.ROOTLESS.uid, too_many):
+                restart.kill(proc.daemon_pid(daemon.process.pid))
+                proc.until(lambda: "Adopt cannot be sent" in daemon.log.read_text(), "the spawner could not send it")
+                wait_until_it_answers(daemon)
+                with pytest.raises(SandboxdError) as refused:
+                    client.run(["/bin/true"])
+                assert refused.value.reason == "launch_failed"
+            assert client.run(["/bin/echo", "again"]).stdout == b"again\n"

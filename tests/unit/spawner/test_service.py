@@ -1,10 +1,13 @@
 """The main process's loop, with a daemon that behaves and with one that was taken over."""
 
 import contextlib
+import errno
 import os
 import select
+import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +15,14 @@ from pathlib import Path
 import pytest
 
 from sandboxd.spawner import template, wire
+from tests import in_flight, proc, reachable
 from tests.skips import need_root
 from tests.unit.spawner import spawner_rig
 from tests.unit.spawner.spawner_rig import LAUNCH, TEMPLATE, Daemon, Rig, launch
+
+UID = 64_415
+AS_USER = ("/usr/bin/setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+RECVMSG = "47"  # of x86-64
 
 
 def test_launched_sandbox_runs_a_program_and_its_end_is_told(spawner: Daemon) -> None:
@@ -188,6 +196,54 @@ def test_daemon_that_never_reads_is_not_answered_without_bound(rig: Rig) -> None
     assert sent < 20_000
     daemon.peer.sock.settimeout(60)
     assert [daemon.peer.expect(wire.Refused)[0].request_id for _ in range(sent)] == list(range(sent))
+
+
+@pytest.fixture
+def rootless_rig() -> Iterator[Rig]:
+    """One whose sandboxes share its own uid and its limits, as on a node without subordinate ids."""
+    need_root()
+    within = (*reachable.prefix(spawner_rig.ROOT), "/usr/bin/prlimit", "--nofile=300:300", *AS_USER)
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
+    os.chown(directory, UID, UID)
+    try:
+        with spawner_rig.start(directory, "--blank-stock", "1", within=within) as started:
+            yield started
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_sandbox_whose_descriptors_cannot_be_sent_is_ended_and_its_launch_refused(rootless_rig: Rig) -> None:
+    """A program with the spawner's own uid may have as many under way as the kernel allows that user.
+
+    Here so many that one more may be sent and then none: the one for init, which stands still and does not take it.
+    """
+    rootless_rig.compile(TEMPLATE)
+    daemon = rootless_rig.daemon()
+    assert daemon.hello.mode == "rootless-single"
+    daemon.destroy(daemon.ready_sandbox())
+    init = _idle_blank(rootless_rig.process.pid)
+    with in_flight.under_way(UID, in_flight.may_have_open(rootless_rig.process.pid)):
+        os.kill(init, signal.SIGSTOP)
+        daemon.peer.send(LAUNCH)
+        refused, _ = daemon.peer.expect(wire.Refused)
+        assert (refused.request_id, refused.reason) == (LAUNCH.request_id, "launch_failed")
+        assert os.strerror(errno.ETOOMANYREFS) in refused.message
+        ended, _ = daemon.peer.expect(wire.SandboxEnded)
+        assert (ended.sandbox_id, ended.wait_status) == (LAUNCH.sandbox_id, -signal.SIGKILL)
+    daemon.destroy(daemon.ready_sandbox())
+
+
+def _idle_blank(spawner: int) -> int:
+    """Of a stock of one: its init waits to be assigned, and nothing else of it is on its way."""
+
+    def waiting() -> list[int]:
+        inits = [p.pid for group in proc.sandboxes(spawner) for p in group if p.parent == spawner]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return [pid for pid in inits if Path(f"/proc/{pid}/syscall").read_text().split()[0] == RECVMSG]
+        return []
+
+    proc.until(lambda: len(waiting()) == 1, "there is a blank, and it waits for a message")
+    return waiting()[0]
 
 
 def test_configuration_error_of_the_first_daemon_ends_the_spawner(rig: Rig) -> None:
