@@ -61,14 +61,16 @@ def campaign(name: str, cpu_seconds: float, kept: Path | None, *, plant: bool) -
         if not result.exists():
             return Figures(name, used, 0, 0.0, 0.0, 0.0, (_unexplained(ended, directory),))
         found = json.loads(result.read_text())
-        covered = _child("bench.soak.covered", [name, str(directory / "corpus")], background=False).stdout
+        covered = _child("bench.soak.covered", [name, str(directory / "corpus")], background=False)
+        if covered.returncode:
+            raise RuntimeError(f"coverage cannot be told: {covered.stderr.decode(errors='replace')[-600:]}")
         return Figures(
             name,
             used,
             found["executions"],
             found["cpu_seconds"],
             found["slowest_seconds"],
-            float(covered.partition(b"\n")[0]),
+            float(covered.stdout.partition(b"\n")[0]),
             tuple(Crash(**crash) for crash in found["crashes"]),
         )
 

@@ -96,8 +96,7 @@ def target() -> Target:
         b"",
     )
     modules = ("sandboxd.client.convert", "sandboxd.client.stream", "sandboxd.client.question")
-    asking = tuple(f"question.{name}" for name in ("capabilities", "profiles", "profile", "executions", "execution"))
-    outside = (*asking, "question.kill", "question.logs")
+    outside = ("question.capabilities", "question.logs")  # ask
     words = (b"\xff", b"x")
     return Target("answers", modules, run, (errors.RuntimeFailed,), seeds, words, Shape.PROTOBUF, outside=outside)
 

@@ -22,14 +22,14 @@ from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
 
 MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24
-TURNS = 4  # of the event loop, until an answer has led to the next request
+TURNS = 3  # of the event loop, until an answer has led to the next request
 MOST = 1 << 63
 GOOD = (
     *(wire.encode(wire.Answer(number, 0, "", ())) for number in (0, 1)),
     wire.encode(wire.Started("e", 7)),
     wire.encode(wire.Exited("e", 256, 0.1, 0.2, 4096, ("file_size",))),
-    b"+" + wire.encode(wire.FileOpened(2, "a/b", 7, 0o644)),
-    wire.encode(wire.Answer(2, 0, "", (("c", "too deep"),))),
+    b"+" + wire.encode(wire.FileOpened(2, "out/report.txt", 7, 0o644)),
+    wire.encode(wire.Answer(2, 0, "", (("out/deep", "too deep"), ("socket", "not a regular file")))),
     wire.encode(wire.Answer(3, 0, "", ())),
 )
 DIGITS = tuple(b"%d" % number for number in range(1 + len(GOOD)))
@@ -73,10 +73,13 @@ async def _talk(data: bytes, plan: ExecPlan) -> object:
     work = asyncio.ensure_future(_work(sandbox, plan))
     with theirs:
         for line in _packets(data):
-            await _turns(theirs)
+            await _turns()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(theirs, line)
-        await _turns(theirs)
+        await _turns()
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while theirs.recv(1):  # what the daemon sent; left unread it would take the last packets with it
+                pass
     try:
         found: object = await work
     except InvalidRequest:
@@ -93,13 +96,10 @@ def _packets(data: bytes) -> list[bytes]:
     return [*GOOD[: int(first)], *others] if first in DIGITS else [first, *others]
 
 
-async def _turns(theirs: socket.socket) -> None:
-    """The daemon's side comes to act on what was sent. What it sends is taken: unread, it would be the end of all."""
+async def _turns() -> None:
+    """The daemon's side comes to act on what was sent."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
-    with contextlib.suppress(BlockingIOError, ConnectionResetError):
-        while theirs.recv(1):  # the rest of a packet is dropped, its descriptors too
-            pass
 
 
 async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> Collected:
