@@ -82,6 +82,14 @@ def test_a_seed_comes_through_to_where_a_bug_is_planted(name: str) -> None:
     assert any(came)
 
 
+@pytest.mark.parametrize("name", targets.NAMES)
+def test_functions_left_out_of_coverage_are_there_and_no_seed_reaches_them(name: str, tmp_path: Path) -> None:
+    target = targets.load(name)
+    for number, seed in enumerate(target.seeds):
+        (tmp_path / str(number)).write_bytes(seed)
+    assert covered.percent(covered.functions(target, tmp_path)) > 0
+
+
 def test_coverage_is_of_the_functions_that_inputs_run(tmp_path: Path) -> None:
     target = targets.load("probed")
     (tmp_path / "input").write_bytes(target.seeds[0])
