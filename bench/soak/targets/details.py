@@ -7,19 +7,24 @@ from google.rpc import error_details_pb2, status_pb2
 from bench.soak import protobuf
 from bench.soak.target import Broken, Shape, Target
 from sandboxd.client.errors import SandboxdError
-from sandboxd.client.failure import Progress, from_rpc
+from sandboxd.client.failure import Progress, translated
 
 CODES = tuple(grpc.StatusCode)
 
 
 def run(data: bytes) -> object:
-    """Framed as a message, so that it stays one while it is changed: the field's number says the code."""
+    """Framed as a message, so that it stays one while it is changed: the field's number says the code, and how far."""
     number, details = next(((field.number, field.payload) for field in protobuf.fields(data) or ()), (3, data))
     code = CODES[number % len(CODES)]
-    told = grpc.aio.Metadata(("grpc-status-details-bin", details))
-    failed = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), told, "x")
-    found = from_rpc(failed, "unix:/nonexistent", Progress())
-    if not isinstance(found, SandboxdError) or not str(found):
+    told = grpc.aio.Metadata(("x-other", "y"), ("grpc-status-details-bin", details))
+    progress = Progress()
+    progress.started = number > len(CODES)
+    try:
+        with translated("unix:/nonexistent", progress):
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), told, "x")
+    except SandboxdError as error:
+        found = error
+    if not str(found):
         raise Broken(f"{found!r}")
     return (found.reason, found.message_for_agent, found.execution_id) if found.reason else None
 

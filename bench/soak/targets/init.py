@@ -16,7 +16,7 @@ import uvloop
 from bench.soak.target import Broken, Target
 from sandboxd.config import shipped
 from sandboxd.errors import InvalidRequest, RuntimeFailed
-from sandboxd.model import Collected, ExecPlan, ExitStatus, InputFile, SandboxUsage
+from sandboxd.model import Collected, ExecPlan, ExitStatus, InputFile, LimitId, SandboxUsage
 from sandboxd.profile.load import load_profiles
 from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
@@ -24,6 +24,11 @@ from sandboxd.spawner import wire
 MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24
 TURNS = 3  # of the event loop, until an answer has led to the next request
 MOST = 1 << 63
+# What waits for a full socket, and what the kernel and the spawner tell.
+OUTSIDE = (
+    "link.Link._write",
+    *(f"process_sandbox.ProcessSandbox.{name}" for name in ("on_oom", "_on_oom_event", "lost")),
+)
 GOOD = (
     *(wire.encode(wire.Answer(number, 0, "", ())) for number in (0, 1)),
     wire.encode(wire.Started("e", 7)),
@@ -63,7 +68,7 @@ def target() -> Target:
         b'"errno":5',
         b'"request_id":2',
     )
-    return Target("init", modules, run, (), _seeds(), words)
+    return Target("init", modules, run, (), _seeds(), words, outside=OUTSIDE)
 
 
 async def _talk(data: bytes, plan: ExecPlan) -> object:
@@ -112,6 +117,8 @@ async def _work(sandbox: ProcessSandbox, plan: ExecPlan) -> Collected:
     await sandbox.signal("e", 15)
     _hold_status(await sandbox.wait("e"))
     _hold_usage(sandbox.usage())
+    if not set(sandbox.limits_reached()) <= set(LimitId):
+        raise Broken(f"{sandbox.limits_reached()!r}")
     collected = await sandbox.collect(plan.collect, MAX_BYTES, MAX_FILES)
     _hold_files(collected)
     await sandbox.stop("e")
