@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
+from sandboxd.action import ExecutionStart
 from sandboxd.admission import Admission
 from sandboxd.errors import AuditUnavailable, PolicyDenied, RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.event import EXCERPT_CHARS
@@ -29,13 +30,13 @@ from sandboxd.model import (
     EndReason,
     EnforcementReport,
     ExecuteRequest,
-    ExecutionStart,
     Isolation,
     Outcome,
     Usage,
     Verdict,
 )
 from sandboxd.output import Queue
+from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.plan import Plan, plan
 from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
@@ -187,7 +188,10 @@ class _Line:
         _refuse_reserved(self._request)
         executor, request = self._executor, self._request
         profile = tighten(executor.profiles().get(request.profile), request)
-        subject = Subject(profile.name, profile.digest, profile.labels, self._sandbox_id, profile.isolation)
+        subject = Subject(
+            ProfileFacts(profile.name, profile.digest, profile.labels),
+            SandboxFacts(self._sandbox_id, profile.isolation),
+        )
         engine = executor.gate.engine.name
         decision = await executor.gate.decide(_action(request, profile), self._caller, subject)
         await self._span.decided("execution.start", decision, engine)

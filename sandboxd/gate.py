@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from sandboxd.model import Action, Caller, Decision, Isolation, Obligations, Reason, Verdict
-from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, PolicyInput, SandboxFacts, action_input, refusal
+from sandboxd.action import Action
+from sandboxd.model import Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
 from sandboxd.policy.memory import Memory
 
 # Above any engine's own deadline: this one only catches an engine that does not keep its own.
@@ -25,11 +27,8 @@ DEADLINE_SECONDS = 5.0
 class Subject:
     """What the action is about, besides itself."""
 
-    profile_name: str
-    profile_digest: str
-    profile_labels: tuple[tuple[str, str], ...]
-    sandbox_id: str
-    runtime: str
+    profile: ProfileFacts
+    sandbox: SandboxFacts
 
 
 class Gate:
@@ -79,16 +78,7 @@ class Gate:
     def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
         seconds = self._clock()
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-        return action_input(
-            action,
-            caller,
-            subject.profile_name,
-            subject.profile_digest,
-            subject.profile_labels,
-            SandboxFacts(subject.sandbox_id, subject.runtime),
-            self._node,
-            now,
-        )
+        return policy_input(action, caller, subject.profile, subject.sandbox, self._node, now)
 
     async def _ask(self, engine: PolicyEngine, document: PolicyInput) -> object:
         try:

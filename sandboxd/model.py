@@ -335,28 +335,6 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutionStart:
-    """Action: run a program in a fresh sandbox. `code_sha256` is empty for an argv program."""
-
-    argv: tuple[str, ...]
-    language: str
-    code_sha256: str
-    findings: tuple[str, ...]
-    env_names: tuple[str, ...]
-    files: tuple[str, ...]
-    stdin_bytes: int
-    isolation: Isolation
-    network: str
-    limits: Limits
-    labels: tuple[tuple[str, str], ...]
-    agent: Agent
-    type: str = "execution.start"
-
-
-Action = ExecutionStart  # a closed union: further actions join here and in `policy.base.action_input`
-
-
-@dataclass(frozen=True, slots=True)
 class RuntimeCapabilities:
     """What a runtime can enforce on this node: one row per guarantee, as probed, independent of any profile."""
 

@@ -1,29 +1,18 @@
-"""What a policy engine is asked, what it may answer, and the strict decoder between the two.
+"""What a policy engine is, what it may answer, and the strict decoder of its answers.
 
 An answer is believed only if it has exactly the declared shape; everything else is a deny with a reason code.
 Engines are found by name through `plugin`; `gate` alone calls them.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from typing import Final, Protocol, TypeVar
 
-from sandboxd.model import (
-    Action,
-    Caller,
-    Decision,
-    Isolation,
-    Limits,
-    Obligations,
-    Reason,
-    Verdict,
-)
+from sandboxd.model import Decision, Isolation, Limits, Obligations, Reason, Verdict
+from sandboxd.policy.document import PolicyInput
 
-API_VERSION = "sandboxd.io/v1"
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 _LARGEST = sys.float_info.max  # an integer beyond it is below infinity, and yet no float
@@ -37,29 +26,6 @@ class Undefined(Enum):
 
 
 UNDEFINED: Final = Undefined.UNDEFINED
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxFacts:
-    """What policy learns about the sandbox. `seen` tells what has happened in it: all false in a fresh one."""
-
-    sandbox_id: str
-    runtime: str
-    age_seconds: float = 0.0
-    seen_secret: bool = False
-    seen_untrusted_input: bool = False
-    seen_egress: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyInput:
-    """The document of one question, as the JSON text that goes to the engine and, for replay, on record.
-
-    `key` is a digest of all of it but the moment: time, the sandbox's age and its id.
-    """
-
-    document: bytes
-    key: bytes = b""
 
 
 class PolicyEngine(Protocol):
@@ -77,70 +43,6 @@ class PolicyEngine(Protocol):
 
     async def close(self) -> None:
         """Let questions under way end, then release everything. Idempotent."""
-
-
-def action_input(
-    action: Action,
-    caller: Caller,
-    profile_name: str,
-    profile_digest: str,
-    profile_labels: tuple[tuple[str, str], ...],
-    sandbox: SandboxFacts,
-    node: str,
-    time: str,
-) -> PolicyInput:
-    """The policy input of design: action, caller, profile, sandbox, node, time, api_version.
-
-    ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite).
-    """
-    document = {
-        "action": {
-            "type": action.type,
-            "argv": action.argv,
-            "language": action.language,
-            "code_sha256": action.code_sha256,
-            "findings": action.findings,
-            "env_names": action.env_names,
-            "files": action.files,
-            "stdin_bytes": action.stdin_bytes,
-            "isolation": action.isolation,
-            "network": action.network,
-            "limits": {name: getattr(action.limits, name) for name in sorted(LIMIT_NAMES)},
-            "labels": dict(action.labels),
-            "agent": {
-                "name": action.agent.name,
-                "session_id": action.agent.session_id,
-                "tool_name": action.agent.tool_name,
-                "tool_use_id": action.agent.tool_use_id,
-            },
-        },
-        "caller": {
-            "tenant": caller.tenant,
-            "subject": caller.subject,
-            "roles": caller.roles,
-            "method": caller.method,
-        },
-        "profile": {"name": profile_name, "digest": profile_digest, "labels": dict(profile_labels)},
-        "node": node,
-        "api_version": API_VERSION,
-        "sandbox": {
-            "runtime": sandbox.runtime,
-            "seen": {
-                "secret": sandbox.seen_secret,
-                "untrusted_input": sandbox.seen_untrusted_input,
-                "egress": sandbox.seen_egress,
-            },
-        },
-    }
-    lasting = _json(document).removesuffix("}}")
-    moment = _json({"id": sandbox.sandbox_id, "age_seconds": sandbox.age_seconds})
-    text = f'{lasting},{moment[1:]},"time":{_json(time)}}}'
-    return PolicyInput(text.encode(), hashlib.sha256(lasting.encode()).digest())
-
-
-def _json(value: object) -> str:
-    # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def refusal(code: str, message: str, revision: str) -> Decision:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandboxd.model import Decision, Reason, Verdict
-from sandboxd.policy.base import PolicyEngine, PolicyInput
+from sandboxd.policy.base import PolicyEngine
+from sandboxd.policy.document import PolicyInput
 
 _DENY = Decision(
     verdict=Verdict.DENY,

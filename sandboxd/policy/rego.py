@@ -10,24 +10,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sandboxd.action import ExecutionStart
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
-from sandboxd.model import (
-    Agent,
-    Caller,
-    Decision,
-    ExecutionStart,
-    Isolation,
-    Limits,
-)
-from sandboxd.policy.base import (
-    UNDEFINED,
-    PolicyEngine,
-    PolicyInput,
-    SandboxFacts,
-    action_input,
-    decode_decision,
-    refusal,
-)
+from sandboxd.model import Agent, Caller, Decision, Isolation, Limits
+from sandboxd.policy.base import UNDEFINED, PolicyEngine, decode_decision, refusal
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
 from sandboxd.policy.rego_builtins import check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
@@ -192,8 +179,9 @@ def sample_input() -> PolicyInput:
         agent=Agent(),
     )
     caller = Caller("local", "uid:0", (), "/sandboxd.v1.SandboxService/Execute")
+    profile = ProfileFacts("default", "0" * 64, ())
     sandbox = SandboxFacts("0" * 32, "process")
-    return action_input(action, caller, "default", "0" * 64, (), sandbox, "sample", "2026-01-01T00:00:00.000Z")
+    return policy_input(action, caller, profile, sandbox, "sample", "2026-01-01T00:00:00.000Z")
 
 
 def _decision(answer: Answer, revision: str) -> Decision:

@@ -6,11 +6,10 @@ function that the embedded engine is proven on has another source of change. Cal
 
 from collections.abc import Sequence
 
+from sandboxd.policy.document import HISTORY, MOMENT
 from sandboxd.policy.rego_builtins import TOKEN
 
-# Parts of the input that are the same whenever the same is asked.
-_LASTING = ("input.action.", "input.caller.", "input.profile.", "input.sandbox.runtime.", "input.node.",
-            "input.api_version.")  # fmt: skip
+_CHANGING = tuple(".".join(("input", *path, "")) for path in (*MOMENT, *HISTORY))
 
 
 def reads_the_moment(modules: Sequence[tuple[str, str]]) -> bool:
@@ -20,7 +19,8 @@ def reads_the_moment(modules: Sequence[tuple[str, str]]) -> bool:
 def _reads_the_moment(source: str) -> bool:
     for match in TOKEN.finditer(source):
         if match.lastgroup == "name":
-            if match[0].partition(".")[0] == "input" and not f"{match[0]}.".startswith(_LASTING):
+            read = f"{match[0]}."
+            if any(read.startswith(changing) or changing.startswith(read) for changing in _CHANGING):
                 return True
         elif match[0] == "$":  # a template string, whose expressions are not looked into
             return True

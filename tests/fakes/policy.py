@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from sandboxd.model import Agent, Caller, Decision, ExecutionStart, Isolation, Limits, Verdict
-from sandboxd.policy.base import PolicyInput, SandboxFacts, action_input
+from sandboxd.action import Action, ExecutionStart
+from sandboxd.model import Agent, Caller, Decision, Isolation, Limits, Verdict
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
 
 LIMITS = Limits(30.0, 0.0, 20.0, 1.0, 1 << 28, 64, 256, 1 << 26, 1 << 26, 4096, 1 << 26, 4096, 1 << 20, 1 << 20,
                 1 << 24, 1 << 22, 64, 0, 0)  # fmt: skip
@@ -27,9 +28,10 @@ def start(argv: tuple[str, ...] = ("/bin/true",), env_names: tuple[str, ...] = (
     )
 
 
-def question(action: ExecutionStart | None = None, profile: str = "default") -> PolicyInput:
+def question(action: Action | None = None, profile: str = "default") -> PolicyInput:
+    facts = ProfileFacts(profile, "0" * 64, ())
     sandbox = SandboxFacts("0" * 32, "process")
-    return action_input(action or start(), CALLER, profile, "0" * 64, (), sandbox, "node", "2026-01-01T00:00:00.000Z")
+    return policy_input(action or start(), CALLER, facts, sandbox, "node", "2026-01-01T00:00:00.000Z")
 
 
 @dataclass(slots=True)

@@ -50,7 +50,7 @@ from sandboxd.model import (
     State,
     Verdict,
 )
-from sandboxd.policy.base import PolicyInput
+from sandboxd.policy.document import PolicyInput
 from sandboxd.profile.load import ProfileSet, load_profiles
 from tests.fakes.recorder import FakeRecorder
 from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, everything_enforced, forever

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from sandboxd.action import ExecutionStart
 from sandboxd.gate import Gate, Subject
-from sandboxd.model import Caller, Decision, ExecutionStart, Isolation, Obligations, Reason, Verdict
-from sandboxd.policy.base import PolicyInput
+from sandboxd.model import Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
 from tests.fakes.policy import CALLER, FakeEngine, start
 
-SUBJECT = Subject("default", "d" * 64, (("team", "a"),), "0" * 32, "process")
+PROFILE = ProfileFacts("default", "d" * 64, (("team", "a"),))
+SANDBOX = SandboxFacts("0" * 32, "process")
+SUBJECT = Subject(PROFILE, SANDBOX)
 ALLOW = Decision(Verdict.ALLOW, (), "r1")
 
 
@@ -132,7 +135,7 @@ async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -
     clock = Clock()
     gate, engine = remembering(clock)
     first = await gate.decide(start(), CALLER, SUBJECT)
-    again = await gate.decide(start(), CALLER, replace(SUBJECT, sandbox_id="1" * 32))
+    again = await gate.decide(start(), CALLER, Subject(PROFILE, replace(SANDBOX, id="1" * 32)))
     assert (first.remembered, again.remembered, len(engine.asked)) == (False, True, 1)
     assert again.verdict is Verdict.ALLOW
     assert json.loads(again.input_json)["sandbox"]["id"] == "1" * 32, "each is on record with its own input"
@@ -148,9 +151,9 @@ async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -
         (start(env_names=("LANG",)), CALLER, SUBJECT),
         (start(), replace(CALLER, subject="uid:1"), SUBJECT),
         (start(), replace(CALLER, roles=("operator",)), SUBJECT),
-        (start(), CALLER, replace(SUBJECT, profile_digest="e" * 64)),
-        (start(), CALLER, replace(SUBJECT, profile_labels=())),
-        (start(), CALLER, replace(SUBJECT, runtime="gvisor")),
+        (start(), CALLER, Subject(replace(PROFILE, digest="e" * 64), SANDBOX)),
+        (start(), CALLER, Subject(replace(PROFILE, labels=()), SANDBOX)),
+        (start(), CALLER, Subject(PROFILE, replace(SANDBOX, runtime="gvisor"))),
     ],
 )
 async def test_any_other_question_is_asked(action: ExecutionStart, caller: Caller, subject: Subject) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
-NOUNS = frozenset({"model", "event", "errors", "plugin"})
+NOUNS = frozenset({"action", "model", "event", "errors", "plugin"})
 SIDES = frozenset({"profile", "policy", "runtime", "sink", "audit", "host"})
 STEPS = frozenset({"gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "span", "recovery"})
 

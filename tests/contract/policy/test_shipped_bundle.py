@@ -9,7 +9,7 @@ from regopy import Interpreter
 
 from sandboxd.model import Verdict
 from sandboxd.policy import rego
-from sandboxd.policy.base import PolicyInput
+from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_bundle import read_bundle
 from tests.fakes.policy import question, start
 

@@ -1,11 +1,7 @@
-import json
-from dataclasses import replace
-
 import pytest
 
-from sandboxd.model import Caller, Isolation, Obligations, Reason, Verdict
-from sandboxd.policy.base import UNDEFINED, SandboxFacts, action_input, decode_decision
-from tests.fakes.policy import CALLER, question, start
+from sandboxd.model import Isolation, Obligations, Reason, Verdict
+from sandboxd.policy.base import UNDEFINED, decode_decision
 
 WHOLE = {
     "verdict": "transform",
@@ -77,51 +73,3 @@ def test_any_other_shape_is_denied_as_malformed(answer: object) -> None:
     decision = decode_decision(answer, "r1")
     assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
     assert decision.revision == "r1"
-
-
-def test_input_has_the_documented_keys_and_no_code() -> None:
-    document = json.loads(question().document)
-    assert set(document) == {"action", "caller", "profile", "sandbox", "node", "time", "api_version"}
-    assert document["action"]["type"] == "execution.start"
-    assert document["action"]["limits"]["wall_seconds"] == 30.0
-    assert document["sandbox"]["seen"] == {"secret": False, "untrusted_input": False, "egress": False}
-
-
-def test_input_keeps_letters_as_they_are_written() -> None:
-    assert "é" in question(start(argv=("é",))).document.decode()
-
-
-def test_text_that_is_not_unicode_is_refused() -> None:
-    with pytest.raises(ValueError, match="surrogates"):
-        question(start(argv=("\ud800",)))
-
-
-def keyed(caller: Caller = CALLER, *, sandbox: SandboxFacts, time: str = "t") -> bytes:
-    return action_input(start(), caller, "default", "0" * 64, (), sandbox, "node", time).key
-
-
-def test_the_moment_is_no_part_of_the_key() -> None:
-    fresh = keyed(sandbox=SandboxFacts("0" * 32, "process"))
-    assert keyed(sandbox=SandboxFacts("1" * 32, "process", age_seconds=7.5), time="later") == fresh
-
-
-FRESH = SandboxFacts("0" * 32, "process")
-
-
-@pytest.mark.parametrize(
-    "later",
-    [replace(FRESH, seen_secret=True), replace(FRESH, seen_untrusted_input=True), replace(FRESH, seen_egress=True)],
-    ids=str,
-)
-def test_an_allow_does_not_outlive_what_the_sandbox_has_seen(later: SandboxFacts) -> None:
-    assert keyed(sandbox=later) != keyed(sandbox=FRESH)
-
-
-def test_a_caller_cannot_write_one_question_as_another() -> None:
-    facts = SandboxFacts("0" * 32, "process")
-    odd = replace(CALLER, subject='uid:0","roles":[],"method":"x"},"node":"')
-    assert keyed(odd, sandbox=facts) != keyed(sandbox=facts)
-    document = action_input(start(), odd, "default", "0" * 64, (), facts, 'n"', "t").document
-    assert json.loads(document)["caller"]["subject"] == odd.subject
-    assert json.loads(document)["sandbox"]["id"] == "0" * 32
-    assert (json.loads(document)["node"], json.loads(document)["time"]) == ('n"', "t")

@@ -16,7 +16,8 @@ from regopy import Interpreter
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import rego, rego_process
-from sandboxd.policy.base import PolicyEngine, PolicyInput
+from sandboxd.policy.base import PolicyEngine
+from sandboxd.policy.document import PolicyInput
 from tests.fakes.policy import question, start
 
 HEAD = "package sandboxd\nimport rego.v1\n"

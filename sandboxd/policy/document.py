@@ -1,0 +1,137 @@
+"""The document of one question: an action, who asks, about which sandbox and when, as the JSON text that policy sees.
+
+What an action looks like follows from its fields alone, and `schema` publishes the same. Called by `gate`.
+"""
+
+import hashlib
+import json
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from sandboxd.action import Action, Pairs
+from sandboxd.model import Caller
+
+API_VERSION = "sandboxd.io/v1"
+# What differs from one question to the next although the same is asked: times and ids, by their places in the document.
+MOMENT = (
+    ("time",),
+    ("sandbox", "id"),
+    ("sandbox", "age_seconds"),
+    ("action", "agent", "session_id"),
+    ("action", "agent", "tool_use_id"),
+    ("action", "pid"),
+    ("action", "parent_pid"),
+)
+HISTORY = (("sandbox", "seen"),)
+ACTIONS: tuple[type[Any], ...] = typing.get_args(Action)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInput:
+    """The document of one question, as the JSON text that goes to the engine and, for replay, on record.
+
+    `key` is a digest of all of it but MOMENT.
+    """
+
+    document: bytes
+    key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What has happened in a sandbox so far: all false in a fresh one."""
+
+    secret: bool = False
+    untrusted_input: bool = False
+    egress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFacts:
+    """What policy learns about the sandbox."""
+
+    id: str
+    runtime: str
+    age_seconds: float = 0.0
+    seen: Seen = Seen()
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFacts:
+    name: str
+    digest: str
+    labels: Pairs
+
+
+def policy_input(
+    action: Action, caller: Caller, profile: ProfileFacts, sandbox: SandboxFacts, node: str, time: str
+) -> PolicyInput:
+    """The policy input of design: action, caller, profile, sandbox, node, time, api_version.
+
+    ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite).
+    """
+    document: dict[str, object] = {
+        "action": {"type": action.type, **as_json(action)},
+        "caller": as_json(caller),
+        "profile": as_json(profile),
+        "sandbox": as_json(sandbox),
+        "node": node,
+        "time": time,
+        "api_version": API_VERSION,
+    }
+    lasting = document
+    for path in MOMENT:
+        lasting = _without(lasting, path)
+    return PolicyInput(_json(document), hashlib.sha256(_json(lasting)).digest())
+
+
+def as_json(value: object) -> dict[str, object]:
+    """An object with a member for each field; pairs are an object too."""
+    return {name: write(getattr(value, name)) for name, write in _WRITERS[type(value)]}
+
+
+def _json(value: object) -> bytes:
+    # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _without(document: dict[str, object], path: tuple[str, ...]) -> dict[str, object]:
+    """A copy that lacks what is there."""
+    name, *rest = path
+    if not rest:
+        return {key: value for key, value in document.items() if key != name}
+    inner = document.get(name)
+    return {**document, name: _without(inner, tuple(rest))} if isinstance(inner, dict) else document
+
+
+_Write = Callable[[Any], object]
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _writer(hint: Any) -> _Write:
+    if hint == Pairs:
+        return dict
+    if is_dataclass(hint):
+        return as_json
+    return _same
+
+
+def _writers(kind: type[Any]) -> tuple[tuple[str, _Write], ...]:
+    hints = typing.get_type_hints(kind)
+    return tuple((field.name, _writer(hints[field.name])) for field in fields(kind))
+
+
+def _reached(kind: type[Any]) -> set[type[Any]]:
+    hints = typing.get_type_hints(kind)
+    inner = {hints[field.name] for field in fields(kind) if is_dataclass(hints[field.name])}
+    return {kind}.union(*map(_reached, inner))
+
+
+_WRITERS = {
+    kind: _writers(kind) for top in (*ACTIONS, Caller, ProfileFacts, SandboxFacts) for kind in _reached(top)
+}  # made once: this is the hot path of every action
