@@ -28,13 +28,47 @@ decision := {"verdict": "allow", "reasons": [], "ttl_seconds": 60} if {
 	allow
 }
 
+# What no rule allows and this policy has a word for. Nothing leaves a sandbox, and no secret is used for it, unless a
+# policy of yours says where to.
+decision := {
+	"verdict": "deny",
+	"reasons": [unasked[input.action.type]],
+	"message_for_agent": unasked[input.action.type].message,
+} if {
+	count(deny) == 0
+	not allow
+}
+
+unasked := {
+	"net.connect": {"code": "egress_not_allowed", "message": "no rule allows this connection"},
+	"secret.use": {"code": "secret_not_allowed", "message": "no rule lets this sandbox use this secret"},
+}
+
 known_profiles := {"default", "strict", "python", "node", "shell", "build"}
 
-# Programs of callers on this node, under a profile that was shipped with the daemon or is marked as reviewed.
+# What callers on this node may do, under a profile that was shipped with the daemon or is marked as reviewed: run
+# programs, and whatever concerns sandboxes and files of their own.
+own_work := {
+	"execution.start", "process.exec", "profile.use",
+	"file.put", "file.get", "file.list", "file.delete",
+	"sandbox.create", "sandbox.delete", "sandbox.pause", "sandbox.resume", "sandbox.snapshot", "sandbox.restore",
+}
+
 allow if {
-	input.action.type == "execution.start"
+	input.action.type in own_work
 	input.caller.tenant == "local"
 	reviewed
+}
+
+# Whoever runs the node decides what policy left to people, but never what they asked for themselves.
+allow if {
+	input.action.type == "approval.decide"
+	"operator" in input.caller.roles
+}
+
+deny contains {"code": "own_request", "message": "whoever asks for something cannot approve it"} if {
+	input.action.type == "approval.decide"
+	input.action.requester == input.caller.subject
 }
 
 reviewed if input.profile.name in known_profiles
