@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sandboxd.client import Accepted, Client, EndReason, Overloaded, Result, SandboxdError
+from sandboxd.client import Accepted, Chunk, Client, DeadlineExceeded, EndReason, Overloaded, Result, SandboxdError
 from tests import leftovers, proc
 from tests.daemon import Mode, RunningDaemon, start_daemon
 from tests.skips import need_root
@@ -95,6 +95,26 @@ def test_a12_connection_that_breaks_takes_its_execution_with_it(node: RunningDae
     _settled(node, before)
     with contextlib.suppress(SandboxdError):
         events.close()
+
+
+def test_deadline_of_the_call_takes_the_whole_tree_with_it_and_leaves_what_it_wrote(node: RunningDaemon) -> None:
+    tree = "trap '' TERM HUP INT; setsid sleep 1000 & (sleep 1000 &); echo part; while :; do sleep 1000; done"
+    with node.client() as client:
+        before = leftovers.of_sandboxes(node)
+        events = client.execute(["/bin/sh", "-c", tree], timeout_seconds=10)
+        accepted = next(events)
+        assert isinstance(accepted, Accepted)
+        seen = b""
+        with pytest.raises(DeadlineExceeded):
+            for event in events:
+                assert isinstance(event, Chunk)
+                seen += event.data
+        assert seen == b"part\n"
+        _settled(node, before)
+        ended = client.execution(accepted.execution_id).result
+        assert ended is not None
+        assert ended.end_reason is EndReason.CANCELLED
+        assert client.logs(accepted.execution_id).stdout == b"part\n"
 
 
 def test_a09_cancelled_at_any_moment_leaves_nothing(node: RunningDaemon) -> None:
