@@ -91,6 +91,18 @@ def test_other_doors_to_connect_stay_silent(
         assert _heard(listener), "the control must be heard"
 
 
+@pytest.mark.parametrize("profile", ["default", "build"])  # without and with a loopback of its own
+def test_x11_address_that_is_flipped_while_it_connects_reaches_nobody(
+    profile: str, confined: Confined, outside: Path
+) -> None:
+    with _listener(socket.SOCK_STREAM) as listener:
+        attempt = Attempt("X11", "flipped_connect", ("refused",), (str(listener.getsockname()[1]),))
+        confined.demand("sockets", attempt, profile=profile)
+        assert not _heard(listener)
+        check_control(attempt, unconfined(outside, "sockets", (attempt.probe, *attempt.argv), Network.HOST))
+        assert _heard(listener), "the control must be heard"
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1"])
 def test_n02_host_listener_is_not_reached(address: str, confined: Confined, outside: Path) -> None:
     with _listener(socket.SOCK_STREAM, "::1" if address == "::1" else "0.0.0.0") as listener:

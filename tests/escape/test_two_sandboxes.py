@@ -5,6 +5,7 @@ The first runs and says so on its output; then the second tries.
 
 import contextlib
 import itertools
+import shlex
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -34,15 +35,28 @@ def living(confined: Confined, argv: Sequence[str], *modules: str) -> Iterator[t
 SLEEPER = ["/bin/sh", "-c", "echo up; exec sleep 1000"]
 
 
-def test_n12_a_listener_of_one_is_not_reached_by_the_other(confined: Confined) -> None:
-    port, name = "18080", "sandboxd-meeting"
-    serve = command("sockets", ("listen_and_wait", port, name))
-    with contextlib.closing(confined.client.execute(serve, files=shipped(["sockets"]))) as events:
+MEETING = ("18080", "sandboxd-meeting")
+SERVE = command("sockets", ("listen_and_wait", *MEETING))
+CALLS = (("connect_abstract", MEETING[1]), ("connect_tcp", MEETING[0], "127.0.0.1"))
+
+
+@pytest.mark.parametrize("profile", ["default", "build"])  # without and with a loopback of its own
+def test_n12_a_listener_of_one_is_not_reached_by_the_other(profile: str, confined: Confined) -> None:
+    running = confined.client.execute(SERVE, files=shipped(["sockets"]), profile=profile)
+    with contextlib.closing(running) as events:
         chunks = [event.data for event in itertools.islice(events, 2) if isinstance(event, Chunk)]
         assert chunks[0].startswith(b"listening"), chunks
-        for arguments in (("connect_tcp", port, "127.0.0.1"), ("connect_abstract", name)):
-            seen = confined.probe("sockets", arguments)
+        for arguments in CALLS:
+            seen = confined.probe("sockets", arguments, profile=profile)
             assert seen.answer in UNREACHED, seen
+
+
+def test_n12_control_within_one_sandbox_it_is_reached(confined: Confined) -> None:
+    script = f"{shlex.join(SERVE)} > up & until grep -q listening up; do sleep 0.1; done"
+    for arguments in CALLS:
+        script += "; " + shlex.join(command("sockets", arguments))
+    seen = confined.run(["/bin/sh", "-c", script], ["sockets"], profile="build")
+    assert seen.stdout.count(b'"outcome": "worked"') == len(CALLS), seen
 
 
 def test_the_other_is_not_listed_and_not_signalled(confined: Confined) -> None:

@@ -5,13 +5,14 @@ A destination comes as argv[2]: a port of a listener on the host that must stay 
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 import stat
 import struct
 import sys
 
-from .probe_kit import Refused, main, probe, syscall
+from .probe_kit import Refused, end, main, probe, syscall
 
 NETLINK = {"netfilter": 12, "audit": 9, "xfrm": 6, "sock_diag": 4, "uevent": 15, "generic": 16, "connector": 11}
 FAMILIES = {
@@ -103,6 +104,30 @@ def connect_tcp() -> None:
 
 
 @probe()
+def flipped_connect() -> str:
+    """Connect to an address that another process keeps changing between nobody's port and the listener's, in memory."""
+    nobody, listener = ((port).to_bytes(2, "big") for port in (1, _port()))
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[:16] = struct.pack("<H", socket.AF_INET) + nobody + socket.inet_aton("127.0.0.1") + bytes(8)
+    flipper = os.fork()
+    if flipper == 0:
+        while True:
+            memory[2:4] = listener
+            memory[2:4] = nobody
+    try:
+        for tries in range(2000):
+            with socket.socket() as sock:
+                try:
+                    syscall(42, sock.fileno(), ctypes.addressof(ctypes.c_char.from_buffer(memory)), 16)
+                except OSError:
+                    continue
+                return f"try {tries}"
+    finally:
+        end(flipper)
+    raise Refused("never connected")
+
+
+@probe()
 def connect_abstract() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect("\0" + sys.argv[2])
@@ -153,7 +178,7 @@ def bring_up_address() -> None:
 
 @probe()
 def listen_and_wait() -> None:
-    """Serve on 127.0.0.1 and on an abstract name until the test closes the standard input."""
+    """Serve on 127.0.0.1 and on an abstract name until somebody came to the first, or for a minute."""
     with socket.socket() as inet, socket.socket(socket.AF_UNIX) as abstract:
         inet.bind(("127.0.0.1", _port()))
         inet.listen()
