@@ -24,6 +24,7 @@ from sandboxd import __version__, config, logs, plugin, recovery
 from sandboxd.admission import Admission
 from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
+from sandboxd.clock import LoopClock
 from sandboxd.config import Config
 from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
 from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
@@ -159,7 +160,7 @@ class Daemon:
             self._recorder,
             self._admission,
             self._registry,
-            asyncio.get_running_loop(),
+            LoopClock(asyncio.get_running_loop()),
         )
         return await serve(
             ServerConfig(self._settings.socket_path, self._settings.allowed_uids),

@@ -42,7 +42,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Monotonic time; an event loop is one."""
+    """Monotonic time in seconds, and timers by it."""
 
     def time(self) -> float: ...
 

@@ -8,6 +8,7 @@ from sandboxd.action import ExecutionStart
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
+from tests.fakes.clock import FakeClock
 from tests.fakes.policy import CALLER, FakeEngine, start
 
 PROFILE = ProfileFacts("default", "d" * 64, (("team", "a"),))
@@ -114,32 +115,23 @@ async def test_replacing_the_engine_leaves_a_decision_under_way_on_the_former() 
     assert (await gate.decide(start(), CALLER, SUBJECT)).revision == "new"
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 LASTING = replace(ALLOW, ttl_seconds=60.0)
 
 
-def remembering(clock: Clock, answer: object = LASTING) -> tuple[Gate, FakeEngine]:
+def remembering(clock: FakeClock, answer: object = LASTING) -> tuple[Gate, FakeEngine]:
     engine = FakeEngine(answer, repeatable=True)
-    return Gate(engine, node="n", monotonic=clock), engine
+    return Gate(engine, node="n", monotonic=clock.time), engine
 
 
 async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -> None:
-    clock = Clock()
+    clock = FakeClock()
     gate, engine = remembering(clock)
     first = await gate.decide(start(), CALLER, SUBJECT)
     again = await gate.decide(start(), CALLER, Subject(PROFILE, replace(SANDBOX, id="1" * 32)))
     assert (first.remembered, again.remembered, len(engine.asked)) == (False, True, 1)
     assert again.verdict is Verdict.ALLOW
     assert json.loads(again.input_json)["sandbox"]["id"] == "1" * 32, "each is on record with its own input"
-    clock.now += 60
+    clock.advance(60)
     assert not (await gate.decide(start(), CALLER, SUBJECT)).remembered
     assert len(engine.asked) == 2
 
@@ -157,7 +149,7 @@ async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -
     ],
 )
 async def test_any_other_question_is_asked(action: ExecutionStart, caller: Caller, subject: Subject) -> None:
-    gate, engine = remembering(Clock())
+    gate, engine = remembering(FakeClock())
     await gate.decide(start(), CALLER, SUBJECT)
     assert not (await gate.decide(action, caller, subject)).remembered
     assert len(engine.asked) == 2
@@ -176,7 +168,7 @@ async def test_any_other_question_is_asked(action: ExecutionStart, caller: Calle
     ids=str,
 )
 async def test_what_policy_did_not_mark_or_did_not_give_is_not_remembered(answer: object) -> None:
-    gate, engine = remembering(Clock(), answer)
+    gate, engine = remembering(FakeClock(), answer)
     for _ in range(2):
         assert not (await gate.decide(start(), CALLER, SUBJECT)).remembered
     assert len(engine.asked) == 2
@@ -204,7 +196,7 @@ async def test_a_new_engine_remembers_nothing_even_of_a_question_under_way() -> 
 
 
 async def test_nothing_is_remembered_by_an_engine_that_cannot_answer_now() -> None:
-    gate, engine = remembering(Clock())
+    gate, engine = remembering(FakeClock())
     await gate.decide(start(), CALLER, SUBJECT)
     engine.repeatable, engine.answer = False, RuntimeError("dead")
     decision = await gate.decide(start(), CALLER, SUBJECT)

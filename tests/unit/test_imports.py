@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
 NOUNS = frozenset({"action", "model", "event", "errors", "plugin"})
 SIDES = frozenset({"profile", "policy", "runtime", "sink", "audit", "host"})
-STEPS = frozenset({"gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "span", "recovery"})
+STEPS = frozenset(
+    {"clock", "gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "span", "recovery"}
+)
 
 # What each top-level name of sandboxd may import of sandboxd, besides itself and the nouns.
 ALLOWED: dict[str, frozenset[str]] = {

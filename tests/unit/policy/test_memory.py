@@ -4,25 +4,19 @@ import pytest
 
 from sandboxd.model import Decision, Reason, Verdict
 from sandboxd.policy.memory import MAX_DECISIONS, MAX_TEXT_CHARS, MAX_TTL_SECONDS, Memory
+from tests.fakes.clock import FakeClock
 
 LASTING = Decision(Verdict.ALLOW, (), "r", ttl_seconds=10.0)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(0.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def memory(clock: Clock) -> Memory:
-    return Memory(clock)
+def memory(clock: FakeClock) -> Memory:
+    return Memory(clock.time)
 
 
 def test_a_decision_is_recalled_by_its_key_alone(memory: Memory) -> None:
@@ -31,7 +25,7 @@ def test_a_decision_is_recalled_by_its_key_alone(memory: Memory) -> None:
     assert memory.recall(b"b") is None
 
 
-def test_its_time_counts_from_the_question_and_has_a_ceiling(memory: Memory, clock: Clock) -> None:
+def test_its_time_counts_from_the_question_and_has_a_ceiling(memory: Memory, clock: FakeClock) -> None:
     clock.now = 4.0
     memory.keep(b"a", LASTING, 0.0)
     memory.keep(b"b", replace(LASTING, ttl_seconds=1e9), 0.0)
