@@ -7,6 +7,7 @@ Never widens by itself: a name joins PROVEN with the test that proves it. Called
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sandboxd.errors import PolicyInvalid
 
@@ -44,34 +45,76 @@ class _Call:
     is_head: bool  # outside of brackets, at the start of a line and of a statement: a function's own definition
 
 
+@dataclass(frozen=True, slots=True)
+class _Module:
+    path: str
+    package: str
+    aliases: frozenset[str]  # under which functions of other packages of the bundle are called
+    calls: tuple[_Call, ...]
+    replaced: tuple[tuple[str, int], ...]  # by `with`, and the line
+
+
 def check_calls(modules: Sequence[tuple[str, str]]) -> None:
-    """PolicyInvalid naming file, line and function of the first call to anything but PROVEN and the bundle's own."""
-    calls = {path: tuple(_calls(source)) for path, source in modules}
-    own = {call.name for found in calls.values() for call in found if call.is_head}
-    for path, source in modules:
-        aliases = _aliases(source)
-        for call in calls[path]:
-            if not (call.name in PROVEN or call.name in own or call.name.partition(".")[0] in aliases):
+    """PolicyInvalid naming file, line and function of the first call to anything but PROVEN and the bundle's own.
+
+    `with` may replace parts of the input alone: it could put a function that is not proven in the place of one that is.
+    """
+    read = [_read(path, source) for path, source in modules]
+    own = {(module.package, call.name) for module in read for call in module.calls if call.is_head}
+    for module in read:
+        for call in module.calls:
+            if not (
+                call.name in PROVEN
+                or (module.package, call.name) in own
+                or call.name.partition(".")[0] in module.aliases
+            ):
                 raise PolicyInvalid(
-                    f"{path}:{call.line}: {call.name!r} is not a function that the embedded engine is proven on; "
-                    "use the opa engine for this policy, or another function"
+                    f"{module.path}:{call.line}: {call.name!r} is not a function that the embedded engine is proven "
+                    "on; use the opa engine for this policy, or another function"
+                )
+        for name, line in module.replaced:
+            if name.partition(".")[0] != "input":
+                raise PolicyInvalid(
+                    f"{module.path}:{line}: 'with' replaces {name!r}, which may be a function; replace parts of the "
+                    "input alone, or use the opa engine for this policy"
                 )
 
 
-def _aliases(source: str) -> frozenset[str]:
-    """Names under which functions of other packages of the bundle are called."""
-    imports = re.finditer(r"^import\s+(data(?:\.\w+)+)(?:\s+as\s+(\w+))?", source, re.MULTILINE)
-    return frozenset({"data", *(match[2] or match[1].rpartition(".")[2] for match in imports)})
+def _read(path: str, source: str) -> _Module:
+    tokens = [match for match in TOKEN.finditer(source) if match.lastgroup != "space"]
+    texts = [token[0] for token in tokens]
+    package, aliases, replaced = "", {"data"}, []
+    for index, (text, following) in enumerate(pairwise([*texts, ""])):
+        if text == "package" and not package:
+            package = "".join(_path(texts[index + 1 :]))
+        elif text == "import" and following.startswith("data."):
+            _, after, name, *_ = (*texts[index + 1 : index + 4], "", "", "")
+            if after == "as":
+                aliases.add(name)
+            elif after not in (".", "["):  # as it goes on there, it has another name
+                aliases.add(following.rpartition(".")[2])
+        elif text == "with":
+            replaced.append((following, source.count("\n", 0, tokens[index].start()) + 1))
+    return _Module(path, package, frozenset(aliases), tuple(_calls(source, tokens)), tuple(replaced))
 
 
-def _calls(source: str) -> Iterator[_Call]:
-    """Whatever stands before a parenthesis; a bracketed name (`http["send"](…)`) is given as `]`."""
+def _path(texts: Sequence[str]) -> Iterator[str]:
+    """A name and whatever of `["x"]` and `.y` follows it."""
+    previous = "."
+    for text in texts:
+        if not (previous in (".", "[") or text in (".", "[", "]")):
+            return
+        yield text
+        previous = text
+
+
+def _calls(source: str, tokens: Sequence[re.Match[str]]) -> Iterator[_Call]:
+    """Whatever stands before a parenthesis; a bracketed name (`http["send"](…)`) is given as `]`, and one that goes on
+    behind a space (`time .now_ns(…)`) begins with a dot."""
     depth = 0
     previous, line, starts_line, last = "", 1, False, ""
-    for match in TOKEN.finditer(source):
+    for match in tokens:
         text = match[0]
-        if match.lastgroup == "space":
-            continue
         if text == "(" and previous and previous not in _KEYWORDS:
             yield _Call(previous, line, is_head=depth == 0 and starts_line)
         if text in "([{":
@@ -82,7 +125,7 @@ def _calls(source: str) -> Iterator[_Call]:
             line = source.count("\n", 0, match.start()) + 1
             starts_line = match.start() == 0 or source[match.start() - 1] == "\n" or previous == "default"
             starts_line = starts_line and last not in _CONTINUING
-            previous = text
+            previous = f".{text}" if last == "." else text
         else:
             previous = "]" if text == "]" else ""
         last = text

@@ -30,6 +30,8 @@ def check(text: str) -> None:
         "a := 1 + (2 * 3)",
         "a if not (input.x)",
         "a contains x if { some x in (input.y) }",
+        'a if lower(input.x) == "y" with input.x as "Y"',
+        'a if b with input as {"x": 1} with input.x as 2',
     ],
 )
 def test_proven_and_own_functions_pass(text: str) -> None:
@@ -58,6 +60,14 @@ def test_proven_and_own_functions_pass(text: str) -> None:
         ("a := time.now_ns()", "time.now_ns", 3),
         ("a := opa.runtime()", "opa.runtime", 3),
         ("a := regex.replace(input.a, input.b, input.c)", "regex.replace", 3),
+        ("now_ns(x) := x\na := time .now_ns()", ".now_ns", 4),
+        ("now_ns(x) := x\na := time.\nnow_ns()", ".now_ns", 5),
+        ("b := `\nimport data.uuid\n`\na := uuid.rfc4122(1)", "uuid.rfc4122", 6),
+        ("import data.uuid.of.ours\na := uuid.rfc4122(1)", "uuid.rfc4122", 4),
+        ('import data.uuid["of"]\na := uuid.rfc4122(1)', "uuid.rfc4122", 4),
+        ("import data.other as uuid2\na := other.f(1)", "other.f", 4),
+        ('a if lower("x") with lower as uuid.rfc4122', "lower", 3),
+        ("f(x) := x\na if f(1)\n\twith data.sandboxd.f as uuid.rfc4122", "data.sandboxd.f", 5),
     ],
 )
 def test_any_other_function_is_refused_with_file_and_line(text: str, name: str, line: int) -> None:
@@ -65,3 +75,17 @@ def test_any_other_function_is_refused_with_file_and_line(text: str, name: str, 
         check(text)
     assert caught.value.message.startswith(f"p.rego:{line}")
     assert repr(name) in caught.value.message
+
+
+@pytest.mark.parametrize("package", ["sandboxd.lib", 'sandboxd["lib"]', "lib"])
+def test_a_function_of_another_package_is_not_taken_for_one_of_this(package: str) -> None:
+    """The engine looks into the calling package alone, and then has the built-in function of that name."""
+    other = f"package {package}\nuuid.rfc4122(x) := x\n"
+    with pytest.raises(PolicyInvalid) as caught:
+        check_calls([("p.rego", HEAD + "a := uuid.rfc4122(1)"), ("q.rego", other)])
+    assert caught.value.message.startswith("p.rego:3: 'uuid.rfc4122'")
+
+
+def test_a_function_of_another_module_of_the_package_passes() -> None:
+    other = "package sandboxd\nuuid.rfc4122(x) := x\n"
+    check_calls([("p.rego", HEAD + "a := uuid.rfc4122(1)"), ("q.rego", other)])
