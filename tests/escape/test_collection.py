@@ -30,7 +30,7 @@ def test_c01_bad_collect_pattern_is_refused(pattern: str, client: Client) -> Non
 
 
 def test_names_that_look_odd_but_are_fine_go_in_and_come_out(client: Client) -> None:
-    names = ["a b", "ü", "-rf", "a/b/c", "x" * 255, "CON", "a*b"]
+    names = ["a b", "ü", "-rf", "a/b/c", "x" * 255, "CON", "con", "a*b"]
     result = client.run(["/bin/true"], files={name: name.encode() for name in names}, collect=["**"])
     assert {file.path: file.content for file in result.files} == {name: name.encode() for name in names}
 
@@ -43,12 +43,15 @@ def _shell(confined: Confined, script: str, *collect: str) -> Result:
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/", "/dev/zero", "loop"])
 def test_c04_link_is_not_followed(target: str, confined: Confined) -> None:
-    result = _shell(confined, f"echo mine > mine; ln -s {target} loop; ln -s {target} out/ || true", "*")
+    result = _shell(confined, f"echo mine > mine; ln -s {target} loop; readlink loop; ln -s {target} out/ || true", "*")
+    assert result.stdout == f"{target}\n".encode(), "the control: the link is there"
     assert [(file.path, file.content) for file in result.files] == [("mine", b"mine\n")]
 
 
 def test_c04_link_to_the_daemons_files_is_not_followed(confined: Confined) -> None:
-    result = _shell(confined, f"ln -s {confined.daemon.config} out", "out")
+    assert confined.daemon.config.read_bytes(), "the control: the host can read it"
+    result = _shell(confined, f"ln -s {confined.daemon.config} out; readlink out", "out")
+    assert result.stdout == f"{confined.daemon.config}\n".encode()
     assert result.files == ()
 
 
@@ -74,8 +77,11 @@ def test_c05_hard_link_is_the_programs_own_file(confined: Confined) -> None:
 def test_c06_c07_only_regular_files_come(confined: Confined) -> None:
     script = """
 mkfifo result.txt; mkdir d.txt; echo ok > ok.txt
-python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("sock.txt")'"""
+python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("sock.txt")'
+stat -c %F *.txt"""
     result = _shell(confined, script, "*.txt")
+    kinds = {b"directory", b"fifo", b"regular file", b"socket"}
+    assert set(result.stdout.splitlines()) == kinds, "the control: all of them match"
     assert [file.path for file in result.files] == ["ok.txt"]
 
 

@@ -3,6 +3,7 @@
 Where more than one layer stops it, the test of that name shows that each of them does alone.
 """
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,25 @@ def test_x08_environment_that_steers_programs_is_refused(name: str, client: Clie
     with pytest.raises(SandboxdError) as caught:
         client.run(["/bin/true"], env={name: "/workspace/evil"})
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "argv"),
+    [
+        ("BASH_ENV", "evil", ["/bin/bash", "-c", "true"]),
+        ("PYTHONPATH", ".", ["/usr/bin/python3", "-c", "import evil"]),
+        ("PERL5OPT", "-I. -Mevil", ["/usr/bin/perl", "-e", "1"]),
+    ],
+    ids=["BASH_ENV", "PYTHONPATH", "PERL5OPT"],
+)
+def test_x08_control_unconfined_such_a_variable_runs_other_code(
+    name: str, value: str, argv: list[str], outside: Path
+) -> None:
+    for file, content in {"evil": "echo stolen", "evil.py": "print('stolen')", "evil.pm": "print 'stolen'; 1;"}.items():
+        (outside / file).write_text(content)
+    seen = subprocess.run(argv, cwd=outside, env={name: value}, capture_output=True, check=True)
+    assert seen.stdout.strip() == b"stolen"
+
+
+def test_x08_control_a_variable_that_steers_nothing_is_let_through(client: Client) -> None:
+    assert client.run(["/usr/bin/printenv", "COLOUR"], env={"COLOUR": "blue"}).stdout == b"blue\n"
