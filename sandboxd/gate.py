@@ -67,11 +67,11 @@ class Gate:
             document = self._document(action, caller, subject)
         except ValueError as error:
             return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
-        if engine.repeatable and (known := memory.recall(document.key)) is not None:
+        if _repeatable(engine) and (known := memory.recall(document.key)) is not None:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
         decision = _acceptable(await self._ask(engine, document), engine.revision)
-        if engine.repeatable:
+        if _repeatable(engine):
             memory.keep(document.key, decision, asked_at)
         return replace(decision, input_json=document.document)
 
@@ -88,6 +88,13 @@ class Gate:
             return refusal("policy_timeout", "the policy engine did not answer in time", engine.revision)
         except Exception as error:  # noqa: BLE001  an engine is foreign code, and no failure of it may let an action through
             return refusal("policy_unavailable", f"the policy engine failed: {type(error).__name__}", engine.revision)
+
+
+def _repeatable(engine: PolicyEngine) -> bool:
+    try:
+        return engine.repeatable is True
+    except Exception:  # noqa: BLE001  foreign code, and one that was written before engines told this
+        return False
 
 
 def _acceptable(decision: object, revision: str) -> Decision:

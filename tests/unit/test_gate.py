@@ -201,3 +201,24 @@ async def test_nothing_is_remembered_by_an_engine_that_cannot_answer_now() -> No
     engine.repeatable, engine.answer = False, RuntimeError("dead")
     decision = await gate.decide(start(), CALLER, SUBJECT)
     assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+
+
+class Untold:
+    """An engine that was written before engines told whether they are repeatable."""
+
+    name, revision, asked = "untold", "r1", 0
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        self.asked += 1
+        return LASTING
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_an_engine_that_does_not_tell_whether_it_is_repeatable_is_asked_each_time() -> None:
+    engine = Untold()
+    gate = Gate(engine, node="n")  # type: ignore[arg-type]  # foreign code
+    decisions = [await gate.decide(start(), CALLER, SUBJECT) for _ in range(2)]
+    assert [(decision.verdict, decision.remembered) for decision in decisions] == [(Verdict.ALLOW, False)] * 2
+    assert engine.asked == 2
