@@ -43,5 +43,7 @@ class Memory:
 
 
 def _chars(decision: Decision) -> int:
-    texts = (decision.message_for_agent, *decision.obligations.redact)
-    return sum(map(len, texts)) + sum(len(reason.code) + len(reason.message) for reason in decision.reasons)
+    """One more for each text: many empty ones are large too."""
+    reasons = (text for reason in decision.reasons for text in (reason.code, reason.message))
+    texts = (decision.message_for_agent, *decision.obligations.redact, *reasons)
+    return len(texts) + sum(map(len, texts))

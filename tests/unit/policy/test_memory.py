@@ -46,6 +46,7 @@ def test_its_time_counts_from_the_question_and_has_a_ceiling(memory: Memory, clo
         replace(LASTING, verdict=Verdict.ESCALATE),
         replace(LASTING, message_for_agent="x" * (MAX_TEXT_CHARS + 1)),
         replace(LASTING, reasons=(Reason("c", "x" * MAX_TEXT_CHARS),)),
+        replace(LASTING, reasons=(Reason("", ""),) * MAX_TEXT_CHARS),
     ],
     ids=lambda decision: f"{decision.verdict} {decision.ttl_seconds}",
 )
