@@ -26,6 +26,7 @@ from sandboxd.spawner.watch import LimitWatch
 _WATCH_SECONDS = 0.05
 _CHILDREN = "/proc/1/task/1/children"
 _LISTED_BYTES = 4096
+_LONGEST_PID = len("4194304 ")
 # Two cannot be set, two Python needs ignored in init itself; a payload resets those.
 _NOT_RESET = frozenset((signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ))
 
@@ -322,9 +323,13 @@ class Init:
         """
         if self._children < 0:
             return False
-        listed = os.pread(self._children, _LISTED_BYTES, 0)
-        # A list that fills the buffer may go on.
-        return len(listed) < _LISTED_BYTES and self._keepers.issuperset(map(int, listed.split()))
+        try:
+            listed = os.pread(self._children, _LISTED_BYTES, 0)
+        except OSError:  # no memory for the kernel's own copy: what it would say does not end the sandbox
+            return False
+        # The kernel gives whole numbers only, so one that had no room may stand behind a list that is not quite full.
+        whole = len(listed) <= _LISTED_BYTES - _LONGEST_PID
+        return whole and self._keepers.issuperset(map(int, listed.split()))
 
     def _dismiss_keepers(self) -> None:
         """Their end is work too; it comes late enough not to hold up a short program or its answer."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxd.spawner import wire
+from sandboxd.spawner.init import Init
 from tests import no_cgroups
 from tests.skips import need_root
 from tests.unit.spawner import spawner_rig
@@ -91,6 +92,30 @@ def test_keeper_that_was_killed_while_nothing_ran_does_no_harm(sandbox: Sandbox)
     while keeper in sandbox.children():
         pass
     assert sandbox.run("/bin/sleep", "0.2").status == 0
+
+
+@pytest.mark.parametrize(
+    ("listed", "alone"),
+    [("", True), ("5 77 ", True), ("5 6 ", False), ("5 " * 2043 + "5 ", True), ("5 " * 2044 + "6 ", False),
+     ("1000 " * 819, False)],
+    ids=["none", "keepers", "a program", "many keepers", "many keepers and a program", "a list that may go on"],
+)  # fmt: skip
+def test_alone_is_only_who_has_read_the_whole_list(listed: str, alone: bool, tmp_path: Path) -> None:
+    """The kernel ends a list where the next number had no room, which is before the buffer is full."""
+    (tmp_path / "children").write_text(listed)
+    init = Init.__new__(Init)
+    init._keepers = {5, 77, 1000}
+    with (tmp_path / "children").open() as file:
+        init._children = file.fileno()
+        assert init._is_alone() is alone
+
+
+def test_alone_is_nobody_whose_list_cannot_be_read(tmp_path: Path) -> None:
+    init = Init.__new__(Init)
+    init._keepers = set()
+    with (tmp_path / "children").open("w") as unreadable:
+        init._children = unreadable.fileno()
+        assert not init._is_alone()
 
 
 @pytest.mark.parametrize("left", ["sleep 1000 &", "setsid sleep 1000 &", "(setsid sleep 1000 &) & wait"])
