@@ -125,14 +125,17 @@ def _unshare_and_map(*commands: tuple[str, ...]) -> None:
     go_read, go_write = os.pipe()
     helper = os.fork()
     if helper == 0:
-        os.close(go_write)
-        if os.read(go_read, 1) != b"g":
-            os._exit(1)
-        for name, *arguments in commands:
-            done = subprocess.run([name, str(parent), *arguments], stdin=subprocess.DEVNULL, check=False)
-            if done.returncode:
+        try:
+            os.close(go_write)
+            if os.read(go_read, 1) != b"g":
                 os._exit(1)
-        os._exit(0)
+            for name, *arguments in commands:
+                done = subprocess.run([name, str(parent), *arguments], stdin=subprocess.DEVNULL, check=False)
+                if done.returncode:
+                    os._exit(1)
+            os._exit(0)
+        finally:
+            os._exit(1)  # a tool that cannot be started: never back into the caller's code, which would run twice
     os.close(go_read)
     sys.unshare(sys.CLONE_NEWUSER)
     os.write(go_write, b"g")

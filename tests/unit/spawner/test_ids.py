@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.spawner import ids, trial
 from sandboxd.spawner.ids import PER_SANDBOX, IdPool, IdsUnavailable, subordinate_range
 
 START = 0x60000000
@@ -83,3 +84,9 @@ def test_subordinate_range_is_the_first_usable_one(text: str, expected: tuple[in
     path.write_text(text, errors="surrogateescape")
     assert subordinate_range(path, "me", 1000) == expected
     assert subordinate_range(tmp_path / "missing", "me", 1000) is None
+
+
+def test_tool_that_cannot_be_started_ends_nothing_but_its_own_process() -> None:
+    """In the process that starts it the caller's code would go on a second time, and the caller would believe it."""
+    answer = trial.attempt(lambda: ids._unshare_and_map(("no-such-tool", "0")))
+    assert answer.startswith("newuidmap or newgidmap failed")

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_spawner_namespace_that_cannot_be_entered_fails_everything(monkeypatch: 
 
 
 def test_what_was_tried_before_the_stage_died_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each result comes by itself: on a busy machine all of them together may take longer than anybody waits for one."""
+    """Each result comes by itself: on a busy machine all of them together may take longer than one is waited for."""
     need_root()
     deadly = {"good": lambda: None, "deadly": lambda: os.kill(os.getppid(), signal.SIGKILL), "after": lambda: None}
     monkeypatch.setattr(trial, "TRIALS", deadly)
@@ -63,7 +64,7 @@ def test_what_was_tried_before_the_stage_died_is_known(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("empty_waits", "comes"), [(0, True), (4, True), (5, False)])
 def test_patience_is_counted_in_waits_so_that_a_standstill_does_not_end_it(empty_waits: int, comes: bool) -> None:
-    waits = iter([[]] * empty_waits + [[(3, 1)]])
+    waits: Iterator[list[int]] = iter([[]] * empty_waits + [[1]])
     assert trial._comes(lambda milliseconds: next(waits), 5) is comes
 
 
