@@ -20,8 +20,9 @@ SUITES = (
     *(f"tests/integration/test_cleanup_{name}.py" for name in ("leaks", "kill")),
 )
 # A launch takes most of a second there and the start of a daemon twenty, so in CI that is left out which depends least
-# on the kernel: subordinate ids but for their posture, kills at every step where they repeat those of the root daemon
-# (of the spawner's, one step stays), and the two tests of hundreds of launches.
+# on the kernel: subordinate ids but for their posture; of the spawner's kills all but one step, as each takes a daemon
+# two starts; rootless, the other kills, the journal after one and the drain, which repeat those of the root daemon;
+# and the two tests of hundreds of launches.
 LEFT_OUT_IN_CI = (
     "(subuid and not posture)",
     "(killed_spawner and not root-running)",
