@@ -5,7 +5,7 @@ Leaving a loop over `execute` early, closing the client, or the deadline of a ca
 
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
@@ -158,6 +158,20 @@ class Client:
                     event = reader.read(message)
                     if event is not None:
                         yield event
+            except (GeneratorExit, grpc.RpcError):  # not where a signal handler raised: it might have hit gRPC midway
+                _let_go(call)
+                raise
             finally:
                 call.cancel()  # without effect once the stream has ended
         reader.finish()
+
+
+def _let_go(call: Any) -> None:
+    """Cancels it and takes what gRPC still has to tell of it.
+
+    Where streams are read in the caller's own thread nobody else does, and gRPC keeps for ever a call of which it has
+    something to tell. It has no other way to take that from a call that was cancelled.
+    """
+    call.cancel()
+    while call._state.due:
+        call._consume_next_event()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -138,6 +139,30 @@ def test_deadline_cancels_the_call_and_names_the_execution(client: Client, daemo
         client.run(["x"], timeout_seconds=0.3)
     assert caught.value.execution_id == server.EXECUTION_ID
     assert daemon.cancelled.wait(10)
+
+
+def test_of_a_cancelled_call_grpc_has_nothing_left_to_tell(
+    client: Client, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the call for ever: 15 KB for each loop that is left early."""
+    daemon.script = hangs(daemon, accepted(), chunk("stdout", b"x"))
+    execute = client._execute
+    calls: list[Any] = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        calls.append(execute(*arguments, **options))
+        return calls[-1]
+
+    monkeypatch.setattr(client, "_execute", noted)
+    events = client.execute(["x"])
+    next(events)
+    assert calls[0]._state.due
+    events.close()
+    assert daemon.cancelled.wait(10)
+    daemon.cancelled.clear()
+    with pytest.raises(DeadlineExceeded):
+        client.run(["x"], timeout_seconds=0.3)
+    assert [call._state.due for call in calls] == [set(), set()]
 
 
 def test_stream_without_a_result_is_never_success(client: Client, daemon: FakeDaemon) -> None:
