@@ -74,8 +74,8 @@ class Worker(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        """As far as its end of the connection tells."""
-        return self._end is None
+        """Also before it was asked for the first time, when nobody listens to its end of the connection."""
+        return self._end is None and self._process.poll() is None
 
     def load(self, body: bytes) -> Answer:
         """Blocking; before the first `ask` only, as `try_out`."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd.spawner import reveal, sys
+from sandboxd.spawner import reveal, seccomp, sys
 from sandboxd.spawner.mounts import Stage
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +79,7 @@ def _become(
             os.setresuid(identity.uid, identity.uid, identity.uid)
         sys.drop_capabilities()
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
+        sys.seccomp_set_filter(seccomp.WITHOUT_RINGS.program)
         sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of ids, which clears it
         _place(descriptors)
         os.chdir("/")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sandboxd.client import AuditUnavailable, Client, Draining, EndReason, Result, SandboxdError
@@ -205,6 +206,13 @@ def test_two_never_share_a_state_directory_or_a_socket(tmp_path: Path) -> None:
         assert "another daemon serves" in taken.stdout + taken.stderr
         with daemon.client() as client:
             assert client.run(["/bin/echo", "first"]).stdout == b"first\n"
+
+
+def test_daemon_opens_no_io_uring(daemon: RunningDaemon) -> None:
+    """The event loop's library would."""
+    for process in (psutil.Process(daemon.process.pid), *psutil.Process(daemon.process.pid).children()):
+        opened = {str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+        assert "anon_inode:[io_uring]" not in opened
 
 
 def test_stale_socket_is_replaced() -> None:

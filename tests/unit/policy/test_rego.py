@@ -331,6 +331,15 @@ async def test_a_policy_that_looks_at_the_moment_is_asked_each_time(tmp_path: Pa
         assert not made.repeatable
 
 
+async def test_a_worker_that_died_before_it_was_asked_repeats_nothing(tmp_path: Path) -> None:
+    before = workers()
+    async with engine(tmp_path, 'decision := {"verdict": "allow", "ttl_seconds": 60}') as made:
+        assert made.repeatable
+        for pid in workers() - before:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not made.repeatable)
+
+
 async def test_a_dead_worker_repeats_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path, 'decision := {"verdict": "allow", "ttl_seconds": 60}') as made:
         before = workers()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,13 @@ print(json.dumps({
     "ignored": int(status["SigIgn"], 16) >> (signal.SIGHUP - 1) & 1,
 }))
 """
+RINGS = """
+import ctypes, errno, json
+libc = ctypes.CDLL(None, use_errno=True)
+X32 = 0x40000000
+print(json.dumps([libc.syscall(n, -1, 0, 0, 0, 0, 0) < 0 and errno.errorcode[ctypes.get_errno()]
+    for n in (424, 425, 426, 427, 428, X32 + 425)]))
+"""
 
 
 class HostStage:
@@ -29,7 +38,7 @@ class HostStage:
         self.host_mnt = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _look(*arguments: str, identity: children.Identity) -> tuple[dict[str, Any], int]:
+def _look(*arguments: str, identity: children.Identity) -> tuple[Any, int]:
     stage = HostStage()
     read, write = os.pipe()
     leak = os.dup(0)
@@ -84,3 +93,11 @@ def test_descriptors_do_not_run_over_each_other() -> None:
     os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
     for fd in (first[0], second[0], child.pidfd, stage.host_mnt):
         os.close(fd)
+
+
+def test_child_has_no_io_uring() -> None:
+    free = json.loads(subprocess.run([sys.executable, "-c", RINGS], capture_output=True, check=True).stdout)
+    assert "ENOSYS" not in free[:5], "the control: this kernel has these calls"
+    seen, status = _look("-c", RINGS, identity=children.Identity(None, None))
+    assert status == 0
+    assert seen == [free[0], "ENOSYS", "ENOSYS", "ENOSYS", free[4], "ENOSYS"]
