@@ -11,10 +11,9 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from sandboxd.action import Action
-from sandboxd.model import Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
 from sandboxd.policy.memory import Memory
@@ -106,14 +105,12 @@ def _acceptable(decision: object, revision: str) -> Decision:
         return refusal("policy_malformed", "the decision's reasons or ttl_seconds are ill-typed", decision.revision)
     if not _only_tightens(decision.obligations):
         return refusal("policy_malformed", "the decision's obligations are ill-typed", decision.revision)
-    match decision.verdict:
-        case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM | Verdict.DENY:
-            return decision
-        case Verdict.ESCALATE:
-            reason = Reason("approval_unavailable", "policy asks for an approval, and there is nobody to give one")
-            return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons), ttl_seconds=0.0)
-        case _:
-            assert_never(decision.verdict)
+    if decision.verdict is Verdict.ESCALATE or (
+        decision.verdict is not Verdict.DENY and decision.obligations.approval is not None
+    ):
+        reason = Reason("approval_unavailable", "policy asks for an approval, and there is nobody to give one")
+        return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons), ttl_seconds=0.0)
+    return decision
 
 
 def _well_typed(decision: Decision) -> bool:
@@ -138,4 +135,5 @@ def _only_tightens(obligations: object) -> bool:
         )
         and (obligations.runtime_floor is None or isinstance(obligations.runtime_floor, Isolation))
         and all(isinstance(name, str) for name in obligations.redact)
+        and (obligations.approval is None or isinstance(obligations.approval, Approval))
     )

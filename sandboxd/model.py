@@ -312,12 +312,21 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """Who may approve an action, and how long it may wait for them."""
+
+    ttl_seconds: float
+    approvers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Obligations:
     """What a decision demands besides its verdict. It can only tighten; the gate checks that again."""
 
     limits: tuple[tuple[str, float], ...] = ()
     runtime_floor: Isolation | None = None
     redact: tuple[str, ...] = ()
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Final, Protocol, TypeVar
 
-from sandboxd.model import Decision, Isolation, Limits, Obligations, Reason, Verdict
+from sandboxd.model import Approval, Decision, Isolation, Limits, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput
 
 T = TypeVar("T")
@@ -103,15 +103,19 @@ def _obligations(value: object) -> Obligations:
     body = _object("obligations", value, frozenset({"limits", "runtime_floor", "redact", "approval"}))
     limits = _object("obligations.limits", body.get("limits", {}), LIMIT_NAMES)
     floor = body.get("runtime_floor")
-    if "approval" in body:
-        # Checked, then not kept: `escalate` is refused by the gate until there is somebody to approve.
-        approval = _object("obligations.approval", body["approval"], frozenset({"ttl_seconds", "approvers"}))
-        _number("obligations.approval.ttl_seconds", approval.get("ttl_seconds"))
-        _list("obligations.approval.approvers", approval.get("approvers", []), _text)
     return Obligations(
         limits=tuple((name, _positive(f"obligations.limits.{name}", number)) for name, number in limits.items()),
         runtime_floor=None if floor is None else _member("obligations.runtime_floor", floor, Isolation),
         redact=_list("obligations.redact", body.get("redact", []), _text),
+        approval=_approval(body["approval"]) if "approval" in body else None,
+    )
+
+
+def _approval(value: object) -> Approval:
+    body = _object("obligations.approval", value, frozenset({"ttl_seconds", "approvers"}))
+    return Approval(
+        ttl_seconds=_number("obligations.approval.ttl_seconds", body.get("ttl_seconds")),
+        approvers=_list("obligations.approval.approvers", body.get("approvers", []), _text),
     )
 
 

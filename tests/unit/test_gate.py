@@ -6,7 +6,7 @@ import pytest
 
 from sandboxd.action import ExecutionStart
 from sandboxd.gate import Gate, Subject
-from sandboxd.model import Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
 from tests.fakes.clock import FakeClock
 from tests.fakes.policy import CALLER, FakeEngine, start
@@ -39,6 +39,14 @@ async def test_escalation_is_denied_while_nobody_can_approve() -> None:
     assert [reason.code for reason in decision.reasons] == ["approval_unavailable", "c"]
 
 
+@pytest.mark.parametrize("verdict", [Verdict.ALLOW, Verdict.WARN, Verdict.TRANSFORM])
+async def test_an_approval_that_is_demanded_beside_another_verdict_is_not_passed_over(verdict: Verdict) -> None:
+    obligations = Obligations(approval=Approval(60.0, ("role:lead",)))
+    decision = await decide(Decision(verdict, (), "r1", obligations=obligations, ttl_seconds=60.0))
+    assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "approval_unavailable")
+    assert decision.ttl_seconds == 0
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -61,6 +69,7 @@ async def test_escalation_is_denied_while_nobody_can_approve() -> None:
         (replace(ALLOW, obligations=Obligations((("idle_seconds", 0.0),))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations((("wall_seconds", float("inf")),))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations((("pids", True),))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations(approval={})), "policy_malformed"),  # type: ignore[arg-type]
         (replace(ALLOW, obligations=Obligations(runtime_floor="gvisor")), "policy_malformed"),  # type: ignore[arg-type]
     ],
     ids=str,

@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxd.model import Isolation, Obligations, Reason, Verdict
+from sandboxd.model import Approval, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import UNDEFINED, decode_decision
 
 WHOLE = {
@@ -22,7 +22,10 @@ def test_a_whole_decision_is_decoded() -> None:
     assert (decision.verdict, decision.revision, decision.message_for_agent) == (Verdict.TRANSFORM, "r1", "be brief")
     assert decision.reasons == (Reason("c", "m"),)
     assert decision.obligations == Obligations(
-        (("wall_seconds", 5.0), ("memory_bytes", 1024.0)), Isolation.GVISOR, ("stdout",)
+        (("wall_seconds", 5.0), ("memory_bytes", 1024.0)),
+        Isolation.GVISOR,
+        ("stdout",),
+        Approval(60.0, ("role:lead",)),
     )
     assert decision.ttl_seconds == 1.5
 
