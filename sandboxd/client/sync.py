@@ -4,6 +4,7 @@ Leaving a loop over `execute` early, closing the client, or the deadline of a ca
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -170,8 +171,10 @@ def _let_go(call: Any) -> None:
     """Cancels it and takes what gRPC still has to tell of it.
 
     Where streams are read in the caller's own thread nobody else does, and gRPC keeps for ever a call of which it has
-    something to tell. It has no other way to take that from a call that was cancelled.
+    something to tell. It has no public way to take that from a call that was cancelled; should another version of it
+    have other names inside, the call is kept.
     """
     call.cancel()
-    while call._state.due:
-        call._consume_next_event()
+    with suppress(AttributeError):
+        while call._state.due:
+            call._consume_next_event()
