@@ -4,7 +4,7 @@ All verbs exist on all runtimes; one that a runtime lacks raises `Unenforceable`
 Called by `execution` and `supervise`; found by name through `plugin`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sandboxd.model import (
@@ -24,6 +24,7 @@ class Sandbox(Protocol):
 
     sandbox_id: str
     host_uid: int  # the first id of this sandbox's range on the host
+    listeners: Mapping[int, int]  # port → descriptor that listens in its network, for egress; open while it lives
 
     async def start(self, plan: ExecPlan, stdin: int, stdout: int, stderr: int) -> int:
         """Start a program on these three descriptors (which stay the caller's to close); the pid inside the sandbox.

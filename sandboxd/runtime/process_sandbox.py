@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _SLOT = 0
+_LISTENER = "listen:"
 _READ_BYTES = 1 << 20
 
 
@@ -66,6 +67,8 @@ class ProcessSandbox:
         self._loop = asyncio.get_running_loop()
         others = dict(fds)
         self._link = Link(socket.socket(fileno=others.pop("init")), self._on_message, self._on_init_lost)
+        named = {name: int(name.removeprefix(_LISTENER)) for name in others if name.startswith(_LISTENER)}
+        self.listeners: Mapping[int, int] = {port: others.pop(name) for name, port in named.items()}
         self._counters = Counters(others, at_birth)
         self._started: dict[str, asyncio.Future[int]] = {}
         self._exited: dict[str, asyncio.Future[ExitStatus]] = {}
@@ -281,6 +284,8 @@ class ProcessSandbox:
         if fd is not None:
             self._loop.remove_reader(fd)
         self._counters.close()
+        wire.close_all(tuple(self.listeners.values()))
+        self.listeners = {}
 
 
 def _content(fd: int, size: int) -> bytes:

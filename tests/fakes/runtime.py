@@ -6,7 +6,7 @@ nothing was left behind.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL
 
@@ -101,6 +101,7 @@ class FakeSandbox:
     script: Script
     runtime: "FakeRuntime"
     host_uid: int = HOST_UID
+    listeners: Mapping[int, int] = field(default_factory=dict)
     counters: SandboxUsage = field(default_factory=SandboxUsage)
     reached: tuple[LimitId, ...] = ()
     files: tuple[OutputFile, ...] = ()

@@ -239,3 +239,19 @@ async def test_nothing_works_once_the_sandbox_is_gone(init: Init) -> None:
 async def test_every_descriptor_is_closed_with_the_sandbox(init: Init) -> None:
     init.sandbox.ended(())
     assert init.sock.recv(1) == b""
+
+
+async def test_listeners_are_there_by_port_while_the_sandbox_lives() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening = socket.create_server(("127.0.0.1", 0))
+    fds = {"init": ours.detach(), "listen:443": os.dup(listening.fileno()), "listen:80": os.dup(listening.fileno())}
+    sandbox = ProcessSandbox("a" * 32, 7, fds, (), frozenset(), lambda: None)
+    assert sandbox.listeners == {443: fds["listen:443"], 80: fds["listen:80"]}
+    assert os.fstat(sandbox.listeners[443]).st_ino == os.fstat(listening.fileno()).st_ino
+    sandbox.ended(())
+    assert sandbox.listeners == {}
+    for name in ("listen:443", "listen:80"):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fds[name])
+    listening.close()
+    theirs.close()
