@@ -53,4 +53,4 @@ def target() -> Target:
         b'{"verdict":"allow","message_for_agent":"x"}',
     )
     words = (b"1e999", b"NaN", b"-0.0", b"9" * 320, b'"deny"', b'"warn"', b'"escalate"', b'"kata"', b'"obligations":{')
-    return Target("decision", ("sandboxd.policy.base",), run, (), seeds, words, outside=("base.action_input",))
+    return Target("decision", ("sandboxd.policy.base",), run, (), seeds, words)
