@@ -68,7 +68,7 @@ async def process_as_root() -> AsyncIterator[Runtime]:
 
 @contextlib.asynccontextmanager
 async def process_rootless() -> AsyncIterator[Runtime]:
-    user = ["setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
+    user = ["/usr/bin/setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
     async with _process(user if os.geteuid() == 0 else []) as runtime:
         yield runtime
 
