@@ -11,6 +11,7 @@ import pytest
 
 from sandboxd.client import Client, EndReason, Result
 from tests.daemon import Mode, start_daemon
+from tests.limited import run_limited
 from tests.skips import Lacks, because, need_program
 
 NUMPY_PROFILE = """
@@ -46,6 +47,35 @@ def numpy_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             pytest.skip(because(Lacks.PROGRAM, f"numpy cannot be installed: {done.stderr.decode()[-300:]}"))
     yield directory
     shutil.rmtree(directory)
+
+
+SHIPPED = ("build", "default", "node", "python", "shell", "strict")
+
+
+@pytest.mark.parametrize("profile", SHIPPED)
+def test_plan_of_any_size_gets_past_the_filter_that_is_there_before_it(profile: str, client: Client) -> None:
+    """A large one comes in a memory file, which takes other system calls to read than a packet."""
+    letters = "abcdefgh"
+    argv = ["/usr/bin/printf", "%.1s", *(letter * 100_000 for letter in letters)]
+    result = run_limited(client, argv, {}, "limit.cpus", profile=profile)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, letters.encode(), b"")
+
+
+@pytest.mark.parametrize("profile", SHIPPED)
+def test_program_that_is_not_there_is_told_under_every_filter(profile: str, client: Client) -> None:
+    result = run_limited(client, ["/bin/no-such"], {}, "limit.cpus", profile=profile)
+    assert result.exit_code == 127
+    assert result.stderr == b"sandboxd: cannot run '/bin/no-such': No such file or directory\n"
+
+
+def test_every_shipped_profile_is_tried_above(client: Client) -> None:
+    assert tuple(sorted(profile.name for profile in client.profiles())) == SHIPPED
+
+
+def test_wall_time_of_a_short_program_is_told_finer_than_in_milliseconds(client: Client) -> None:
+    """The event loop's own clock counts in them."""
+    times = [client.run(["/bin/true"]).usage.wall_seconds for _ in range(5)]
+    assert any(abs(seconds * 1000 - round(seconds * 1000)) > 1e-6 for seconds in times), times
 
 
 def test_streams_can_be_opened_by_their_names(client: Client) -> None:

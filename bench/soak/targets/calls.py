@@ -30,7 +30,7 @@ class _Executes:
     """Nothing of this target executes."""
 
     def execute(self, request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Accepted | Chunk | Outcome, None]:
-        raise NotImplementedError
+        raise AssertionError("no call of this target executes anything")
 
 
 class _Running:
