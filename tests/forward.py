@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 
+from sandboxd.rpc.listener import BACKLOG
+
 CHUNK_BYTES = 64 * 1024
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     listen, target = sys.argv[1:]
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(listen)
-    listening.listen()
+    listening.listen(BACKLOG)  # the daemon's own: a client must not be refused for what stands before it
     threading.Thread(target=serve, args=(listening, target), daemon=True).start()
     sys.stdin.buffer.read()  # its end is ours
 

@@ -1,9 +1,9 @@
 """Real programs under the profiles made for them: numpy from pip, git, gcc, node, bash pipelines."""
 
 import json
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,17 +36,16 @@ def _fine(result: Result) -> Result:
 
 
 @pytest.fixture(scope="session")
-def numpy_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """numpy for the sandbox's interpreter, outside /root and every home."""
-    directory = Path("/var/tmp/sandboxd-test-numpy")
-    if not (directory / "numpy").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]
-        done = subprocess.run([*pip, str(directory), "numpy"], capture_output=True, check=False)
+def numpy_packages() -> Iterator[Path]:
+    """numpy for the sandbox's interpreter, outside /root and every home; of this run alone, as others may run beside."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-numpy-", dir="/var/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", name]
+        done = subprocess.run([*pip, "numpy"], capture_output=True, check=False)
         if done.returncode != 0:
-            shutil.rmtree(directory, ignore_errors=True)
             pytest.skip(because(Lacks.PROGRAM, f"numpy cannot be installed: {done.stderr.decode()[-300:]}"))
-    yield directory
-    shutil.rmtree(directory)
+        yield directory
 
 
 SHIPPED = ("build", "default", "node", "python", "shell", "strict")
