@@ -37,7 +37,7 @@ def _fine(result: Result) -> Result:
 
 @pytest.fixture(scope="session")
 def numpy_packages() -> Iterator[Path]:
-    """numpy for the sandbox's interpreter, outside /root and every home; of this run alone, as others may run beside."""
+    """numpy for the sandbox's interpreter, outside /root and every home. Of this run alone: others may run beside."""
     with tempfile.TemporaryDirectory(prefix="sandboxd-numpy-", dir="/var/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
