@@ -1,5 +1,6 @@
 """Policy engines for tests: one that answers what it is told, and the inputs to ask with."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from sandboxd.action import Action, ExecutionStart
@@ -36,9 +37,13 @@ def question(action: Action | None = None, profile: str = "default") -> PolicyIn
 
 @dataclass(slots=True)
 class FakeEngine:
-    """Answers `answer`, whatever it is; raises it if it is an exception. Remembers what it was asked."""
+    """Answers `answer`, whatever it is; raises it if it is an exception. Remembers what it was asked.
+
+    Gives way to other tasks `steps` times before it answers.
+    """
 
     answer: object = Decision(Verdict.ALLOW, (), "fake-1")
+    steps: int = 0
     name: str = "fake"
     revision: str = "fake-1"
     asked: list[PolicyInput] = field(default_factory=list)
@@ -47,6 +52,8 @@ class FakeEngine:
 
     async def decide(self, document: PolicyInput) -> Decision:
         self.asked.append(document)
+        for _ in range(self.steps):
+            await asyncio.sleep(0)
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer  # type: ignore[return-value]  # what a faulty engine does

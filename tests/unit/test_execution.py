@@ -50,35 +50,14 @@ from sandboxd.model import (
     State,
     Verdict,
 )
-from sandboxd.policy.document import PolicyInput
 from sandboxd.profile.load import ProfileSet, load_profiles
+from tests.fakes.policy import FakeEngine
 from tests.fakes.recorder import FakeRecorder
 from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, everything_enforced, forever
 
 CALLER = Caller("local", "uid:1000", (), "Execute")
 REQUEST = ExecuteRequest(ArgvProgram(("/bin/echo", "hello")))
 PROFILES = Path(__file__).parents[2] / "profiles"
-
-
-@dataclass
-class FakeEngine:
-    """Answers what it is told to, and gives way to others as often as asked."""
-
-    decision: Decision = field(default_factory=lambda: Decision(Verdict.ALLOW, (), "r1"))
-    steps: int = 0
-    name: str = "fake"
-    revision: str = "r1"
-    repeatable: bool = False
-    asked: list[PolicyInput] = field(default_factory=list)
-
-    async def decide(self, document: PolicyInput) -> Decision:
-        self.asked.append(document)
-        for _ in range(self.steps):
-            await asyncio.sleep(0)
-        return self.decision
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +119,7 @@ async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:
     assert chunk.data == b"hello\n"
     assert (outcome.end_reason, outcome.exit_code) == (EndReason.EXITED, 0)
     assert accepted.execution_id == outcome.execution_id != accepted.sandbox_id
-    assert accepted.policy_revision == "r1"
+    assert accepted.policy_revision == node.engine.revision
     assert node.rules == ["execution.requested", "policy.decided", "execution.started", "execution.ended"]
     assert {event.execution_id for event in node.recorder.events} == {accepted.execution_id}
     assert len({event.trace_id for event in node.recorder.events}) == 1
@@ -201,17 +180,15 @@ def fill(node: Node) -> None:
 
 
 def deny(node: Node) -> None:
-    node.engine.decision = Decision(Verdict.DENY, (Reason("no_curl", "curl is not allowed"),), "r1", "Do not use curl.")
+    node.engine.answer = Decision(Verdict.DENY, (Reason("no_curl", "curl is not allowed"),), "r1", "Do not use curl.")
 
 
 def redact(node: Node) -> None:
-    node.engine.decision = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("env",)))
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("env",)))
 
 
 def demand_gvisor(node: Node) -> None:
-    node.engine.decision = Decision(
-        Verdict.TRANSFORM, (), "r1", obligations=Obligations(runtime_floor=Isolation.GVISOR)
-    )
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(runtime_floor=Isolation.GVISOR))
 
 
 def unconfined(node: Node) -> None:
@@ -306,7 +283,7 @@ async def test_denial_tells_the_agent_what_policy_says(node: Node) -> None:
 
 
 async def test_policy_that_escalates_is_a_denial(node: Node) -> None:
-    node.engine.decision = Decision(Verdict.ESCALATE, (), "r1")
+    node.engine.answer = Decision(Verdict.ESCALATE, (), "r1")
     assert isinstance(await node.refusal(), PolicyDenied)
     assert node.runtime.launches == []
 
@@ -358,15 +335,13 @@ async def test_bug_in_a_runtime_still_closes_the_span(node: Node) -> None:
 
 
 async def test_obligations_tighten_the_limits_of_the_run(node: Node) -> None:
-    node.engine.decision = Decision(
-        Verdict.TRANSFORM, (), "r1", obligations=Obligations(limits=(("wall_seconds", 1.0),))
-    )
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(limits=(("wall_seconds", 1.0),)))
     await node.items()
     assert node.runtime.launches[0].limits.wall_seconds == 1.0
 
 
 async def test_warning_of_policy_reaches_the_caller(node: Node) -> None:
-    node.engine.decision = Decision(Verdict.WARN, (Reason("old", "this profile is old"),), "r1")
+    node.engine.answer = Decision(Verdict.WARN, (Reason("old", "this profile is old"),), "r1")
     accepted = (await node.items())[0]
     assert isinstance(accepted, Accepted)
     assert accepted.report.warnings[-1] == "policy warns, old: this profile is old"

@@ -1,9 +1,11 @@
 """Every module with logic has its unit tests at the same path below tests/unit. Run by `make check`.
 
 A module without a function or method of its own is data and needs none. The rest of the exceptions are named here.
+Likewise each fake is made once: of two by one name, one passes no contract suite.
 """
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,10 @@ def test_unit_test_belongs_to_a_module(test: Path) -> None:
     stem = relative.stem.removeprefix("test_")
     candidates = [PACKAGE / relative.parent / f"{name}.py" for name in (stem, f"__{stem}__")]
     assert relative.stem in ("test_imports", "test_mirror") or any(path.exists() for path in candidates)
+
+
+def test_each_fake_is_made_in_one_place() -> None:
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("*.py"))
+    classes = (node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    made = Counter(name for name in classes if name.startswith("Fake"))
+    assert made["FakeEngine"] and [name for name, times in made.items() if times > 1] == []
