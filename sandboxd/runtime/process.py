@@ -175,14 +175,15 @@ class ProcessRuntime:
             self._complete.set_result(None)
 
     def _enrol(self, message: wire.Adopt | wire.Launched, fds: list[int]) -> ProcessSandbox:
-        if len(fds) != len(set(message.fd_names)) or "init" not in message.fd_names:
+        names = message.fd_names
+        if len(fds) != len(names) or len(names) != len(set(names)) or "init" not in names:
             wire.close_all(fds)
-            raise wire.ProtocolError(f"{len(fds)} descriptors for {message.fd_names}")
+            raise wire.ProtocolError(f"{len(fds)} descriptors for {names}")
         sandbox_id = message.sandbox_id
         sandbox = ProcessSandbox(
             sandbox_id,
             message.host_uid,
-            dict(zip(message.fd_names, fds, strict=True)),
+            dict(zip(names, fds, strict=True)),
             message.at_birth,
             self._without_cgroup,
             lambda: self._link.send(wire.Kill(sandbox_id)),

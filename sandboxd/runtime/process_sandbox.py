@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SLOT = 0
 _LISTENER = "listen:"
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)  # one way to write each, so that no two names are the same port
+_LAST_PORT = 0xFFFF
 _READ_BYTES = 1 << 20
 
 
@@ -46,7 +49,7 @@ class _Collecting:
 
 
 class ProcessSandbox:
-    """`at_birth` is that of `wire.Launched`.
+    """`at_birth` is that of `wire.Launched`. Takes the descriptors over; closes them if it raises `ProtocolError`.
 
     `without_cgroup` names the limits (memory, pids) that rlimits must carry on this node.
     """
@@ -66,8 +69,12 @@ class ProcessSandbox:
         self._kill = kill
         self._loop = asyncio.get_running_loop()
         others = dict(fds)
+        try:
+            named = {name: _port(name) for name in others if name.startswith(_LISTENER)}
+        except wire.ProtocolError:
+            wire.close_all(tuple(others.values()))
+            raise
         self._link = Link(socket.socket(fileno=others.pop("init")), self._on_message, self._on_init_lost)
-        named = {name: int(name.removeprefix(_LISTENER)) for name in others if name.startswith(_LISTENER)}
         self.listeners: Mapping[int, int] = {port: others.pop(name) for name, port in named.items()}
         self._counters = Counters(others, at_birth)
         self._started: dict[str, asyncio.Future[int]] = {}
@@ -286,6 +293,14 @@ class ProcessSandbox:
         self._counters.close()
         wire.close_all(tuple(self.listeners.values()))
         self.listeners = {}
+
+
+def _port(name: str) -> int:
+    """Of a descriptor that is named `listen:PORT`."""
+    number = name.removeprefix(_LISTENER)
+    if not _PORT.fullmatch(number) or int(number) > _LAST_PORT:
+        raise wire.ProtocolError(f"descriptor {name!r} names no port; it must be 1 to {_LAST_PORT}, in decimal")
+    return int(number)
 
 
 def _content(fd: int, size: int) -> bytes:

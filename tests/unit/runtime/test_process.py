@@ -125,7 +125,17 @@ async def test_sandbox_that_ended_on_its_way_is_told(connected: Connected) -> No
         await sandbox.stop("e")
 
 
-@pytest.mark.parametrize("names", [("pidfd",), ("init", "init"), ("pidfd", "memory.events"), ()])
+NOT_OURS = (
+    ("pidfd",),
+    ("init", "init"),
+    ("pidfd", "memory.events"),
+    (),
+    ("pidfd", "init", "init"),
+    ("listen:http", "init"),
+)
+
+
+@pytest.mark.parametrize("names", NOT_OURS)
 async def test_launch_without_its_descriptors_ends_the_connection(names: tuple[str, ...], connected: Connected) -> None:
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))

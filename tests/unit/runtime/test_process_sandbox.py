@@ -255,3 +255,26 @@ async def test_listeners_are_there_by_port_while_the_sandbox_lives() -> None:
             os.fstat(fds[name])
     listening.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(
+    "port", ["", "0", "65536", "080", "+80", "-1", " 80", "8_0", "http", "\u0668\u0660", "9" * 5000]
+)
+async def test_listener_without_a_port_breaks_the_protocol_and_is_closed(port: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fds = {"init": ours.detach(), "pidfd": os.pidfd_open(os.getpid()), f"listen:{port}": os.memfd_create("listener")}
+    with pytest.raises(wire.ProtocolError, match="names no port"):
+        ProcessSandbox("a" * 32, 7, fds, (), frozenset(), lambda: None)
+    for fd in fds.values():
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    theirs.close()
+
+
+async def test_first_and_last_port_can_be_listened_on() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fds = {"init": ours.detach(), "listen:1": os.memfd_create("first"), "listen:65535": os.memfd_create("last")}
+    sandbox = ProcessSandbox("a" * 32, 7, fds, (), frozenset(), lambda: None)
+    assert sandbox.listeners == {1: fds["listen:1"], 65535: fds["listen:65535"]}
+    sandbox.ended(())
+    theirs.close()
