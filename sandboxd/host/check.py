@@ -7,8 +7,6 @@ import ctypes
 import ctypes.util
 import os
 import platform
-import pwd
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pathlib import Path
 from sandboxd.errors import ProfileInvalid, RuntimeFailed, Unenforceable
 from sandboxd.host import kernel
 from sandboxd.host.probed import Probed, probe
-from sandboxd.model import RuntimeCapabilities, State
+from sandboxd.model import Guarantee, RuntimeCapabilities, State
 from sandboxd.profile import report as enforcement
 from sandboxd.profile.load import load_profiles
 
@@ -74,7 +72,7 @@ def check(profile_paths: Sequence[Path], state_dir: Path, payload_python: Path =
         return CheckReport("none", tuple(rows), (), ())
     rows.append(_mode(probed))
     if os.geteuid() != 0:
-        rows.append(_subordinate_ids())
+        rows.append(_subordinate_ids(probed))
     rows += [_cgroup(probed), _landlock(probed), *_guarantees(probed.capabilities)]
     try:
         profiles = load_profiles(profile_paths)
@@ -180,29 +178,12 @@ def _mode(probed: Probed) -> Row:
     return Row("mode", probed.mode, consequence, Finding.DEGRADED if consequence else Finding.OK)
 
 
-def _subordinate_ids() -> Row:
+def _subordinate_ids(probed: Probed) -> Row:
     feature = "subordinate ids"
-    missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
-    if missing:
-        consequence = "all sandboxes share this user's uid; apt-get install uidmap"
-        return Row(feature, f"no {' and '.join(missing)}", consequence, Finding.DEGRADED)
-    uid = os.getuid()
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return Row(feature, f"uid {uid} has no account", "all sandboxes share this uid; add a user", Finding.DEGRADED)
-    for name in ("/etc/subuid", "/etc/subgid"):
-        if not _has_range(Path(name), (user, str(uid))):
-            consequence = f"all sandboxes share this user's uid; usermod --add-{name[5:]}s 100000-165535 {user}"
-            return Row(feature, f"none for {user!r} in {name}", consequence, Finding.DEGRADED)
-    return Row(feature, f"a range for {user!r}", "", Finding.OK)
-
-
-def _has_range(path: Path, owners: tuple[str, str]) -> bool:
-    try:
-        return any(line.partition(":")[0] in owners for line in path.read_text(errors="replace").splitlines())
-    except OSError:
-        return False
+    if probed.mode == "rootless-subuid":
+        return Row(feature, "each sandbox gets some", "", Finding.OK)
+    reason = probed.capabilities.row(Guarantee.ID_PER_SANDBOX).reason
+    return Row(feature, "none can be used", reason, Finding.DEGRADED)
 
 
 def _cgroup(probed: Probed) -> Row:

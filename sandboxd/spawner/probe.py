@@ -8,8 +8,6 @@ import contextlib
 import json
 import os
 import platform
-import pwd
-import shutil
 import sys as python
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -87,15 +85,21 @@ class ModeRefused(Exception):
 
 def mode() -> str:
     """`root`, `rootless-subuid` or `rootless-single`; ModeRefused otherwise."""
+    return _mode()[0]
+
+
+def _mode() -> tuple[str, str]:
+    """And what keeps an ordinary user from subordinate ids, with what would mend it: empty in the other modes."""
     if os.geteuid() == 0:
         _check_root()
-        return "root"
-    if _has_subordinate_ids() and not _cannot_enter("rootless-subuid"):
-        return "rootless-subuid"
+        return "root", ""
+    no_subordinate_ids = _cannot_enter("rootless-subuid")
+    if not no_subordinate_ids:
+        return "rootless-subuid", ""
     failure = _cannot_enter("rootless-single")
     if failure:
         raise ModeRefused(f"no usable user namespace ({failure}): {blocker()}")
-    return "rootless-single"
+    return "rootless-single", no_subordinate_ids
 
 
 def _check_root() -> None:
@@ -116,20 +120,6 @@ def _check_root() -> None:
 def mapped_ids(uid_map: str) -> int:
     """How many ids exist in the user namespace with that map."""
     return sum(int(line.split()[2]) for line in uid_map.splitlines())
-
-
-def _has_subordinate_ids() -> bool:
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return False
-    if shutil.which("newuidmap") is None or shutil.which("newgidmap") is None:
-        return False
-    ranges = (
-        ids.subordinate_range(Path("/etc/subuid"), user, os.getuid()),
-        ids.subordinate_range(Path("/etc/subgid"), user, os.getgid()),
-    )
-    return all(found is not None and found[1] >= 2 * ids.PER_SANDBOX for found in ranges)
 
 
 def _cannot_enter(mode: str) -> str:
@@ -176,10 +166,10 @@ def memfd() -> str:
 def probe() -> tuple[Fact, ...]:
     """One fact for each guarantee. Where no mode is possible, all that a spawner would do is absent."""
     try:
-        found = mode()
+        found, no_subordinate_ids = _mode()
     except ModeRefused:
         return facts("none", {"enter": "sandboxd can run in no mode here"}, (), "none")
-    results = trial.run_all(found)
+    results = {**trial.run_all(found), "subordinate ids": no_subordinate_ids}
     tree = cgroup.detect(f"sandboxd-probe-{os.getpid()}")
     try:
         limits = _tried_limits(tree)
@@ -239,11 +229,8 @@ def _landlock_before_3(row: Fact) -> Fact:
 def _id_per_sandbox(mode: str, results: Mapping[str, str]) -> Fact:
     guarantee = "id.per_sandbox"
     if mode == "rootless-single":
-        reason = (
-            "the user has no subordinate ids, so every sandbox has the user's own uid; "
-            "add a range with usermod --add-subuids and --add-subgids and install newuidmap"
-        )
-        return (guarantee, ABSENT, "", reason)
+        why = results.get("subordinate ids") or "subordinate ids were not tried"
+        return (guarantee, ABSENT, "", f"every sandbox has the user's own uid: {why}")
     state, reason = _tried("namespace.user", results)[1::2]
     return (guarantee, state, "userns" if state == ENFORCED else "", reason)
 

@@ -21,7 +21,6 @@ from sandboxd.spawner import idmap, ids, landlock, seccomp, sys
 
 _SECONDS = 20  # for one trial
 _REPORT_BYTES = 64 * 1024
-_PR_GET_NO_NEW_PRIVS = 39
 _MFD_NOEXEC_SEAL = 8
 _MFD_EXEC = 16
 _HARD = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
@@ -383,7 +382,7 @@ def _capabilities() -> None:
 
 def _no_new_privs() -> None:
     sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
-    if sys.prctl(_PR_GET_NO_NEW_PRIVS) != 1:
+    if sys.prctl(sys.PR_GET_NO_NEW_PRIVS) != 1:
         raise NotHeld("the bit did not stay")
 
 

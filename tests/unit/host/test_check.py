@@ -1,6 +1,5 @@
 import ctypes.util
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -180,24 +179,13 @@ def test_state_directory_that_cannot_be_made_names_the_setting(monkeypatch: pyte
     assert (row.state, "state_dir" in row.consequence) == (Finding.MISSING, True)
 
 
-def test_user_without_a_range_learns_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_user_without_subordinate_ids_learns_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    row = _row(_check(monkeypatch, tmp_path, _probed(mode="rootless-single")), "subordinate ids")
-    assert "apt-get install uidmap" in row.consequence
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(check, "_has_range", lambda path, owners: False)
-    row = _row(_check(monkeypatch, tmp_path, _probed(mode="rootless-single")), "subordinate ids")
-    assert "usermod --add-subuids" in row.consequence
-    monkeypatch.setattr(check, "_has_range", lambda path, owners: True)
-    row = _row(_check(monkeypatch, tmp_path, _probed(mode="rootless-subuid")), "subordinate ids")
-    assert row.state is Finding.OK
-
-
-def test_line_of_subordinate_ids_that_is_not_utf8_hides_no_other(tmp_path: Path) -> None:
-    (tmp_path / "subuid").write_bytes(b"\xff:1:1\nme:100000:65536\n")
-    assert check._has_range(tmp_path / "subuid", ("me", "1000"))
-    assert not check._has_range(tmp_path / "subuid", ("other", "1001"))
+    shared = EnforcementRow(Guarantee.ID_PER_SANDBOX, State.ABSENT, (), "there is no newuidmap; apt-get install uidmap")
+    row = _row(_check(monkeypatch, tmp_path, _probed("rootless-single", (shared,))), "subordinate ids")
+    assert (row.state, row.consequence) == (Finding.DEGRADED, shared.reason)
+    row = _row(_check(monkeypatch, tmp_path, _probed("rootless-subuid")), "subordinate ids")
+    assert (row.state, row.consequence) == (Finding.OK, "")
 
 
 def test_untested_kernel_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

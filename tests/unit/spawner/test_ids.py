@@ -89,4 +89,4 @@ def test_subordinate_range_is_the_first_usable_one(text: str, expected: tuple[in
 def test_tool_that_cannot_be_started_ends_nothing_but_its_own_process() -> None:
     """In the process that starts it the caller's code would go on a second time, and the caller would believe it."""
     answer = trial.attempt(lambda: ids._unshare_and_map(("no-such-tool", "0")))
-    assert answer.startswith("newuidmap or newgidmap failed")
+    assert answer.startswith("no-such-tool cannot be started: No such file or directory")

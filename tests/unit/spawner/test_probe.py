@@ -24,7 +24,8 @@ MASKED = (
     "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys; mount -t tmpfs -o ro none /proc/acpi; "
     'exec "$@"'
 )
-ACCOUNTS = 'for f in passwd group subuid subgid; do mount --bind "$0/$f" "/etc/$f"; done; exec "$@"'
+ACCOUNTS = 'for f in passwd group subuid subgid; do mount --bind "$0/$f" "/etc/$f"; done; '
+THEN = 'exec "$@"'
 WELL = dict.fromkeys(("enter", "user", *trial.TRIALS), "")
 ALL_LIMITS = ("memory", "swap", "pids", "cpus", "io", "cpuacct")
 
@@ -96,23 +97,67 @@ def test_ordinary_user_without_subordinate_ids_has_rlimits_and_says_so() -> None
     assert not any("/sys/fs/cgroup" in reason for reason in answer.reasons.values())
 
 
-def test_ordinary_user_with_subordinate_ids_gives_each_sandbox_its_own(tmp_path: Path) -> None:
-    need_root()
-    need_program("newuidmap", "uidmap")
+def _accounts(etc: Path, subordinate: str) -> str:
+    """Copies of the account files with one more user, who has that range; the directory they are in."""
+    etc.chmod(0o755)
     added = {
         "passwd": f"probe-test:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin\n",
         "group": f"probe-test:x:{UID}:\n",
-        "subuid": "probe-test:1500000000:65536\n",
-        "subgid": "probe-test:1500000000:65536\n",
+        "subuid": subordinate,
+        "subgid": subordinate,
     }
-    tmp_path.chmod(0o755)
     for name, line in added.items():
         original = Path("/etc", name)
         original.touch()
-        (tmp_path / name).write_text(original.read_text() + line)
-    answer = _probe(*_private(ACCOUNTS, str(tmp_path), *AS_USER))
+        (etc / name).write_text(original.read_text() + line)
+    return str(etc)
+
+
+@pytest.mark.parametrize("owner", ["probe-test", str(UID)])
+def test_ordinary_user_with_subordinate_ids_gives_each_sandbox_its_own(owner: str, tmp_path: Path) -> None:
+    need_root()
+    need_program("newuidmap", "uidmap")
+    etc = _accounts(tmp_path, f"{owner}:1500000000:65536\n")
+    answer = _probe(*_private(ACCOUNTS + THEN, etc, *AS_USER))
     assert answer.mode == "rootless-subuid"
     assert answer.states[Guarantee.ID_PER_SANDBOX] == State.ENFORCED
+
+
+def _tool(options: str, mode: str) -> str:
+    """Covers newuidmap with a copy of it on a file system of its own."""
+    return (
+        f'mount -t tmpfs -o mode=755,{options} none "$0"; cp /usr/bin/newuidmap "$0/"; chmod {mode} "$0/newuidmap"; '
+        'mount --bind "$0/newuidmap" /usr/bin/newuidmap; '
+    )
+
+
+RANGE = "probe-test:1500000000:65536\n"
+NOT_ENTERED = {
+    "no range": ("", "", (), "the user has no range in /etc/subuid; add a range with usermod --add-subuids"),
+    "too small a range": ("probe-test:1500000000:31\n", "", (), "has 31 ids, too few; add a range"),
+    "no tool": (RANGE, "mount --bind /dev/null /usr/bin/newuidmap; ", (), "no newuidmap; apt-get install uidmap"),
+    "without privilege": (RANGE, _tool("suid", "755"), (), "newuidmap is not set-uid root; install uidmap again"),
+    "nosuid": (RANGE, _tool("nosuid", "4755"), (), "its file system is mounted nosuid"),
+    "no_new_privs": (RANGE, "", ("/usr/bin/setpriv", "--no-new-privs"), "no_new_privs is set"),
+    "ids that do not exist": ("probe-test:4294967290:65536\n", "", (), "compare the user's range in /etc/subuid"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ENTERED)
+def test_subordinate_ids_that_cannot_be_used_are_not_called_missing(case: str, tmp_path: Path) -> None:
+    need_root()
+    need_program("newuidmap", "uidmap")
+    subordinate, first, last, said = NOT_ENTERED[case]
+    etc = _accounts(tmp_path, subordinate)
+    answer = _probe(*_private(ACCOUNTS + first + THEN, etc, *AS_USER, *last))
+    assert answer.mode == "rootless-single"
+    assert answer.states[Guarantee.ID_PER_SANDBOX] == State.ABSENT
+    reason = answer.reasons[Guarantee.ID_PER_SANDBOX]
+    assert reason.startswith("every sandbox has the user's own uid: ")
+    assert said in reason, reason
+    assert ("refused the user's subordinate ids (" in reason) == (
+        case not in ("no range", "too small a range", "no tool")
+    )
 
 
 @pytest.fixture
