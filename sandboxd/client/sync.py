@@ -3,8 +3,8 @@
 Leaving a loop over `execute` early, closing the client, or the deadline of a call kills what was started.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -112,7 +112,8 @@ class Client:
                 request_serializer=type(asked.request).SerializeToString,
                 response_deserializer=asked.answer.FromString,
             )
-            return asked.value(method(asked.request, timeout=question.SECONDS, metadata=self._metadata))
+            with _reading(method(asked.request, timeout=question.SECONDS, metadata=self._metadata)) as answers:
+                return asked.value(answers)
 
     def kill(self, execution_id: str, signum: int | None = None) -> None:
         """Kills the whole process tree, or sends one signal; an execution that has already ended is no error."""
@@ -152,19 +153,27 @@ class Client:
         self.check_version()
         progress = Progress()
         reader = EventReader(progress)
-        with translated(self.address, progress):
-            call = self._execute(request, timeout=timeout_seconds, metadata=self._metadata)
-            try:
-                for message in call:
-                    event = reader.read(message)
-                    if event is not None:
-                        yield event
-            except (GeneratorExit, grpc.RpcError):  # not where a signal handler raised: it might have hit gRPC midway
-                _let_go(call)
-                raise
-            finally:
-                call.cancel()  # without effect once the stream has ended
+        with (
+            translated(self.address, progress),
+            _reading(self._execute(request, timeout=timeout_seconds, metadata=self._metadata)) as messages,
+        ):
+            for message in messages:
+                event = reader.read(message)
+                if event is not None:
+                    yield event
         reader.finish()
+
+
+@contextmanager
+def _reading(call: Any) -> Iterator[Any]:
+    """A stream that is read by the caller's own thread: cancelled if that ends early, and nothing of it kept."""
+    try:
+        yield call
+    except (GeneratorExit, grpc.RpcError):  # not where a signal handler raised: it might have hit gRPC midway
+        _let_go(call)
+        raise
+    finally:
+        call.cancel()  # without effect once the stream has ended
 
 
 def _let_go(call: Any) -> None:

@@ -40,6 +40,7 @@ class FakeDaemon:
     page_size: int = 2
     executions: tuple[sandbox_pb2.Execution, ...] = ()
     logs: tuple[sandbox_pb2.OutputChunk, ...] = ()
+    logs_hang: bool = False
     profiles: tuple[profile_pb2.Profile, ...] = ()
     requests: list[sandbox_pb2.ExecuteRequest] = field(default_factory=list)
     kills: list[tuple[str, int | None]] = field(default_factory=list)
@@ -198,8 +199,12 @@ class _Sandbox(sandbox_pb2_grpc.SandboxServiceServicer):
     def GetLogs(
         self, request: sandbox_pb2.GetLogsRequest, context: grpc.ServicerContext
     ) -> Iterator[sandbox_pb2.GetLogsResponse]:
+        gone = threading.Event()
+        context.add_callback(gone.set)
         for piece in self._daemon.logs:
             yield sandbox_pb2.GetLogsResponse(chunk=piece)
+        if self._daemon.logs_hang:
+            gone.wait(30)  # a test that fails must not hang
 
     def KillExecution(
         self, request: sandbox_pb2.KillExecutionRequest, context: grpc.ServicerContext

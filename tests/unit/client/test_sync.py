@@ -1,5 +1,7 @@
 """The blocking client against a daemon that runs nothing."""
 
+import gc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from sandboxd.client import (
     Unenforceable,
     Unreachable,
     VersionMismatch,
+    question,
 )
 from sandboxd.rpc.v1 import profile_pb2, sandbox_pb2
 from tests.fakes import server
@@ -227,6 +230,26 @@ def test_logs_are_gathered_by_stream(client: Client, daemon: FakeDaemon) -> None
     daemon.logs = (chunk("stdout", b"a").chunk, chunk("stdout", b"b", 1).chunk, chunk("stderr", b"c").chunk)
     logs = client.logs("x")
     assert (logs.stdout, logs.stderr) == (b"ab", b"c")
+
+
+def _objects_of_grpc() -> Counter[str]:
+    gc.collect()
+    return Counter(name for name in (str(type(each)) for each in gc.get_objects()) if name.startswith("<class 'grpc."))
+
+
+def test_of_logs_that_miss_their_deadline_grpc_keeps_nothing(
+    client: Client, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the first piece comes there is something to tell of a call that the client has not asked for."""
+    client.check_version()
+    daemon.logs_hang = True
+    monkeypatch.setattr(question, "SECONDS", 0.01)
+    before = _objects_of_grpc()
+    for _ in range(20):
+        with pytest.raises(DeadlineExceeded):
+            client.logs("x")
+    kept = _objects_of_grpc() - before
+    assert all(count < 10 for count in kept.values()), kept  # the server, in this process too, may still have a few
 
 
 def test_kill_names_a_signal_only_if_one_is_given(client: Client, daemon: FakeDaemon) -> None:
