@@ -28,7 +28,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequested(Event):
-    """`input_sha256` names the full redacted request in the content-addressed store beside the journal."""
+    """`input_sha256` names the full redacted request in the content-addressed store beside the journal.
+
+    `caller_method` is the RPC by which the caller asked, `caller_roles` what it was then.
+    """
 
     rule: ClassVar[str] = "execution.requested"
 
@@ -42,6 +45,8 @@ class ExecutionRequested(Event):
     tool_name: str
     tool_use_id: str
     labels: tuple[tuple[str, str], ...]
+    caller_roles: tuple[str, ...]
+    caller_method: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ class Span:
                 tool_name=request.agent.tool_name,
                 tool_use_id=request.agent.tool_use_id,
                 labels=request.labels,
+                caller_roles=self._caller.roles,
+                caller_method=self._caller.method,
             )
         )
 

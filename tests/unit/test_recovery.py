@@ -15,7 +15,8 @@ def ids(execution_id: str) -> tuple[str, str, str, str, str, str]:
 
 
 def requested(execution_id: str) -> ExecutionRequested:
-    return ExecutionRequested(*ids(execution_id), "default", '"rule":"execution.ended"', "", "", "", "", "", "", "", ())
+    command = '"rule":"execution.ended"'
+    return ExecutionRequested(*ids(execution_id), "default", command, "", "", "", "", "", "", "", (), (), "Execute")
 
 
 def ended(execution_id: str) -> ExecutionEnded:

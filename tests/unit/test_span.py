@@ -2,10 +2,14 @@ import json
 
 import pytest
 
+from sandboxd.audit.line import ORIGIN, body, decode, encode
+from sandboxd.event import ExecutionRequested
 from sandboxd.model import Agent, ArgvProgram, Caller, CodeProgram, ExecuteRequest, InputFile
-from sandboxd.span import command_of, redacted_input, trace_id_of
+from sandboxd.sink.falco_event import falco_event
+from sandboxd.span import Span, command_of, redacted_input, trace_id_of
+from tests.fakes.recorder import FakeRecorder
 
-CALLER = Caller("local", "uid:1", ("admin",), "Execute")
+CALLER = Caller("local", "uid:1", ("admin", "operator"), "/sandboxd.v1.SandboxService/Execute")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
@@ -50,6 +54,17 @@ def test_document_is_canonical_and_tells_secrets_only_by_digest() -> None:
     assert content["stdin"]["bytes"] == 7
     assert document == redacted_input(request, CALLER)
     assert document != redacted_input(request, Caller("other", "uid:1", (), "Execute"))
+
+
+async def test_first_record_says_as_what_and_by_which_method_the_caller_asked() -> None:
+    recorder = FakeRecorder()
+    await Span(recorder, CALLER, "e" * 32, "b" * 32, TRACE).requested(ExecuteRequest(ArgvProgram(("ls",))))
+    (event,) = recorder.events
+    assert isinstance(event, ExecutionRequested)
+    assert (event.caller_roles, event.caller_method) == (CALLER.roles, CALLER.method)
+    fields = falco_event(decode(encode(body(event), ORIGIN, "boot", "node", 0)[:-1]))["output_fields"]
+    assert isinstance(fields, dict)
+    assert (fields["sandbox.caller_roles"], fields["sandbox.caller_method"]) == ("admin,operator", CALLER.method)
 
 
 def test_command_is_the_argv_or_the_source() -> None:

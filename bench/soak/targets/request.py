@@ -47,7 +47,7 @@ def run(data: bytes) -> object:
     agent = request.agent
     event = ExecutionRequested(
         *("local", "uid:0", "s", "e", "", request.traceparent, profile.name, " ".join(program.argv), "", "", ""),
-        *(agent.name, agent.session_id, agent.tool_name, agent.tool_use_id, request.labels),
+        *(agent.name, agent.session_id, agent.tool_name, agent.tool_use_id, request.labels, (), "Execute"),
     )
     recorded = encode(body(event), ORIGIN, "b" * 32, "node", 1)
     check(ORIGIN, recorded[:-1])

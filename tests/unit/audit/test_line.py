@@ -47,7 +47,8 @@ def test_a_megabyte_is_cut_and_its_digest_stands_beside_it() -> None:
 
 
 def requested(labels: tuple[tuple[str, str], ...]) -> ExecutionRequested:
-    return ExecutionRequested("t", "s", "e", "b", "r", "i", "default", "cmd", "d", "", "h", "", "", "", "", labels)
+    ids = ("t", "s", "e", "b", "r", "i")
+    return ExecutionRequested(*ids, "default", "cmd", "d", "", "h", "", "", "", "", labels, (), "Execute")
 
 
 def test_lists_are_bounded_in_length_and_in_each_item() -> None:
