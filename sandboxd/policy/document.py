@@ -81,10 +81,10 @@ def policy_input(
         "time": time,
         "api_version": API_VERSION,
     }
-    lasting = document
+    whole = _json(document)
     for path in MOMENT:
-        lasting = _without(lasting, path)
-    return PolicyInput(_json(document), hashlib.sha256(_json(lasting)).digest())
+        _drop(document, path)
+    return PolicyInput(whole, hashlib.sha256(_json(document)).digest())
 
 
 def as_json(value: object) -> dict[str, object]:
@@ -92,18 +92,22 @@ def as_json(value: object) -> dict[str, object]:
     return {name: write(getattr(value, name)) for name, write in _WRITERS[type(value)]}
 
 
+# Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _json(value: object) -> bytes:
-    # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
-def _without(document: dict[str, object], path: tuple[str, ...]) -> dict[str, object]:
-    """A copy that lacks what is there."""
-    name, *rest = path
-    if not rest:
-        return {key: value for key, value in document.items() if key != name}
-    inner = document.get(name)
-    return {**document, name: _without(inner, tuple(rest))} if isinstance(inner, dict) else document
+def _drop(document: dict[str, object], path: tuple[str, ...]) -> None:
+    """Take out what is there, if it is."""
+    *ways, name = path
+    inner: object = document
+    for way in ways:
+        inner = inner.get(way) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):
+        inner.pop(name, None)
 
 
 _Write = Callable[[Any], object]

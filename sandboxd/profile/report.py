@@ -13,13 +13,24 @@ from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.profile.schema import Argument, Spec
 
 # Kept by the daemon's supervision of streams and clocks, whatever the runtime is.
+_MAX_KEPT = 256  # reports: profiles by the limits that change one
 _SUPERVISED = frozenset({Guarantee.LIMIT_WALL, Guarantee.LIMIT_IDLE, Guarantee.LIMIT_OUTPUT})
+
+
+_rows_kept: dict[tuple[int, int, bool, bool], tuple[Spec, RuntimeCapabilities, tuple[EnforcementRow, ...]]] = {}
 
 
 def report(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> EnforcementReport:
     """A row for each guarantee that concerns this profile."""
-    rows = tuple(_rows(profile, capabilities))
-    return EnforcementReport(capabilities.isolation, rows, profile.warnings)
+    spec = profile.spec
+    # On the way of every request, and nearly always the same. By identity, which holds as long as the two are kept
+    # here: to compare them would be as much work as the rows.
+    key = (id(spec), id(capabilities), _limits_idle(profile), _limits_io(profile))
+    if (known := _rows_kept.get(key)) is None:
+        if len(_rows_kept) >= _MAX_KEPT:
+            _rows_kept.clear()
+        known = _rows_kept[key] = (spec, capabilities, tuple(_rows(profile, capabilities)))
+    return EnforcementReport(capabilities.isolation, known[2], profile.warnings)
 
 
 def refuse_unenforceable(profile: ResolvedProfile, found: EnforcementReport) -> None:
@@ -52,11 +63,19 @@ def _rows(profile: ResolvedProfile, capabilities: RuntimeCapabilities) -> Iterat
 def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
     match guarantee:
         case Guarantee.LIMIT_IDLE:
-            return profile.limits.idle_seconds > 0
+            return _limits_idle(profile)
         case Guarantee.LIMIT_IO:
-            return profile.limits.io_read_bytes_per_second > 0 or profile.limits.io_write_bytes_per_second > 0
+            return _limits_io(profile)
         case _:
             return True
+
+
+def _limits_idle(profile: ResolvedProfile) -> bool:
+    return profile.limits.idle_seconds > 0
+
+
+def _limits_io(profile: ResolvedProfile) -> bool:
+    return profile.limits.io_read_bytes_per_second > 0 or profile.limits.io_write_bytes_per_second > 0
 
 
 def _as_profiled(profile: ResolvedProfile, row: EnforcementRow, *, filtered: bool) -> EnforcementRow:

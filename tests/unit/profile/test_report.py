@@ -5,7 +5,7 @@ import pytest
 
 from sandboxd.errors import Unenforceable
 from sandboxd.model import EnforcementReport, Guarantee, Isolation, RuntimeCapabilities, State
-from sandboxd.profile.report import refuse_unenforceable, report
+from sandboxd.profile.report import _MAX_KEPT, refuse_unenforceable, report
 from tests.unit.profile.profiles import capabilities, profile, small
 
 MORE = "\n      - {"  # another entry of a list, as the small profile is indented
@@ -98,3 +98,13 @@ def test_strict_addresses_no_socket_and_default_does() -> None:
     node = capabilities(FILESYSTEM_SOCKETS=State.ABSENT)
     of = {name: states(report(profile(name), node))[Guarantee.FILESYSTEM_SOCKETS] for name in ("strict", "default")}
     assert of == {"strict": State.ENFORCED, "default": State.ABSENT}
+
+
+def test_each_of_many_profiles_that_come_and_go_gets_its_own_report() -> None:
+    """Reports are kept by the identity of what they are made from, which the interpreter gives out again."""
+    spec = profile().spec
+    for number in range(2 * _MAX_KEPT + 2):
+        scopes = number % 2 == 0
+        each = spec.model_copy(update={"landlock": spec.landlock.model_copy(update={"scopes": scopes})})
+        found = states(report(replace(profile(), spec=each), capabilities()))
+        assert found[Guarantee.LANDLOCK_SCOPES] is (State.ENFORCED if scopes else State.ABSENT)
