@@ -1,4 +1,4 @@
-"""The birth of a blank init: everything of a sandbox but a profile's filter, done before anybody asks.
+"""The birth of a blank init: everything of a sandbox that is known without its program, done before anybody asks.
 
 The child's half runs in the new process and never returns; the parent's half maps and verifies it from outside. Called
 by `stock`. The order of steps is the point: each says why it stands there.
@@ -157,7 +157,7 @@ def _child(
         step = "setrlimit"
         payload.limit_for_good()
         step = "view"
-        cage = init.furnish(likely.shape, prepared, likely.room, single_id=ids.single)
+        cage = init.furnish(likely, prepared, single_id=ids.single)
         step = "arm"
         made = init.Init(cage, cage.arm(0))
         step = "rehearsal"

@@ -51,28 +51,29 @@ def forget_the_spawner() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cage:
-    """What every execution of this sandbox is put into; the template's filter joins with Assign."""
+    """What every execution of this sandbox is put into. `prepared` are the templates that it may be assigned."""
 
     shape: Shape
     prepared: Mapping[str, Prepared]
     room: mounts.Room
-    ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
-    single_id: bool
+    bonds: payload.Bonds
 
     def uid(self, slot: int) -> int:
-        return PAYLOAD_UID + (0 if self.single_id else slot)
+        return PAYLOAD_UID + (0 if self.bonds.single_id else slot)
 
     def arm(self, slot: int) -> payload.Armed:
-        return payload.arm(slot, self.prepared, self.ruleset_fd, single_id=self.single_id)
+        return payload.arm(slot, self.bonds)
 
 
-def furnish(shape: Shape, prepared: Mapping[str, Prepared], room: mounts.Room, *, single_id: bool) -> Cage:
-    """Everything of the shape, in the new namespaces: the view becomes this process's root."""
+def furnish(likely: Prepared, prepared: Mapping[str, Prepared], *, single_id: bool) -> Cage:
+    """Everything of its shape, in the new namespaces: the view becomes this process's root."""
+    shape, room = likely.shape, likely.room
     mounts.enter_view(shape.view, shape.proc, PAYLOAD_UID, room, executable_workspace=shape.workspace_executable)
     sys.sethostname(shape.hostname)
     abi = landlock.abi()
     ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
-    return Cage(shape, prepared, room, ruleset_fd, single_id)
+    alike = {digest: other for digest, other in prepared.items() if other.shape == shape}
+    return Cage(shape, alike, room, payload.Bonds(ruleset_fd, likely.filter, shape.seccomp_first, single_id))
 
 
 class Init:
@@ -113,7 +114,6 @@ class Init:
             raise wire.ProtocolError("expected Assign")
         self._control = socket.socket(fileno=fds[0])
         self._assigned = assign
-        self._tell_the_armed()
         room = mounts.Room(assign.workspace_bytes, assign.workspace_inodes, assign.tmp_bytes, assign.tmp_inodes)
         try:
             if room != self._cage.room:
@@ -125,16 +125,6 @@ class Init:
         self._answer(0, None)
         self._poll.register(self._control, select.POLLIN)
         self._serve()
-
-    def _tell_the_armed(self) -> None:
-        """At once: what it can do before the plan comes is done while that is on its way."""
-        if self._armed is None:
-            return
-        try:
-            payload.assign(self._armed, self._assigned.template)
-        except OSError:  # it died waiting, so another one will be armed
-            self._armed.sock.close()
-            self._armed = None
 
     def _serve(self) -> NoReturn:
         while True:
@@ -158,14 +148,14 @@ class Init:
             execution.watch.sample(pid)
 
     def _obey(self) -> None:
-        received = wire.receive(self._control)
+        received = wire.receive_encoded(self._control)
         if received is None:
             os._exit(0)
-        message, fds = received
+        message, encoded, fds = received
         try:
             match message:
                 case wire.Execute():
-                    self._execute(message, fds)
+                    self._execute(message, encoded, fds)
                 case wire.Put():
                     self._put(message, fds)
                 case wire.Collect():
@@ -179,7 +169,7 @@ class Init:
         finally:
             wire.close_all(fds)
 
-    def _execute(self, plan: wire.Execute, fds: list[int]) -> None:
+    def _execute(self, plan: wire.Execute, encoded: bytes, fds: list[int]) -> None:
         if len(fds) != 3:
             raise wire.ProtocolError("Execute needs three descriptors")
         template = self._cage.prepared[self._assigned.template].template
@@ -193,7 +183,7 @@ class Init:
             self._send(wire.ExecFailed(plan.execution_id, "arm", error.errno or errno.EIO, str(error)))
             return
         try:
-            payload.release(child, plan, fds)
+            payload.release(child, encoded, fds)
         except OSError as error:  # it died waiting; `_reap` buries it
             words = payload.last_words(child.sock)
             child.sock.close()
@@ -211,9 +201,7 @@ class Init:
 
     def _child_for(self, slot: int) -> payload.Armed:
         if self._armed is None or self._armed.slot != slot:
-            child = self._cage.arm(slot)
-            payload.assign(child, self._assigned.template)
-            return child
+            return self._cage.arm(slot)
         child, self._armed = self._armed, None
         return child
 

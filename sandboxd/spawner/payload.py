@@ -10,13 +10,12 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from sandboxd.spawner import rehearsal, sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
-from sandboxd.spawner.plans import Prepared
+from sandboxd.spawner.seccomp import Filter
 from sandboxd.spawner.wire import Execute
 
 NOT_FOUND = 127
@@ -44,18 +43,27 @@ class Armed:
     keeper: int  # of its memory
 
 
-def arm(slot: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None, *, single_id: bool) -> Armed:
+@dataclass(frozen=True, slots=True)
+class Bonds:
+    """What every program of a sandbox is put under."""
+
+    ruleset_fd: int | None  # None: this kernel has no Landlock, and the report says so
+    filter: Filter
+    filter_first: bool  # it lets through what is still to do, so it need not wait for the plan
+    single_id: bool
+
+
+def arm(slot: int, bonds: Bonds) -> Armed:
     """Fork a child that has given up everything it can without knowing the program.
 
-    Returns when it waits; OSError if it failed. `ruleset_fd` is None where the kernel has no Landlock, which the report
-    then says.
+    Returns when it waits; OSError if it failed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         try:
             ours.detach()
-            _become(theirs, PAYLOAD_UID + (0 if single_id else slot), prepared, ruleset_fd)
+            _become(theirs, PAYLOAD_UID + (0 if bonds.single_id else slot), bonds)
         finally:
             os._exit(NOT_FOUND)  # whatever happened: never back into init's own code
     theirs.close()
@@ -66,14 +74,9 @@ def arm(slot: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None, *, 
     return Armed(pid, slot, ours, int(told))
 
 
-def assign(armed: Armed, template: str) -> None:
-    """Tell it the filter by its template's digest; it inherited them all. Installs it now if that can be."""
-    armed.sock.send(template.encode())
-
-
-def release(armed: Armed, plan: Execute, stdio: list[int]) -> None:
-    """Let it become the program; `assign` comes before."""
-    wire.send(armed.sock, plan, stdio)
+def release(armed: Armed, plan: bytes, stdio: list[int]) -> None:
+    """Let it become the program of an encoded Execute."""
+    wire.send_encoded(armed.sock, plan, stdio)
 
 
 def last_words(sock: socket.socket) -> bytes:
@@ -99,14 +102,14 @@ def limit_for_good() -> None:
         _limit(kind, value, value)
 
 
-def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], ruleset_fd: int | None) -> NoReturn:
+def _become(sock: socket.socket, uid: int, bonds: Bonds) -> NoReturn:
     step = "no_new_privs"
     try:
         signal.set_wakeup_fd(-1)
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
         step = "landlock"
-        if ruleset_fd is not None:
-            sys.landlock_restrict_self(ruleset_fd)
+        if bonds.ruleset_fd is not None:
+            sys.landlock_restrict_self(bonds.ruleset_fd)
         step = "descriptors"
         os.dup2(sock.fileno(), _SOCKET_FD, inheritable=False)
         sys.close_range(_SOCKET_FD + 1, _LAST_FD)
@@ -128,15 +131,10 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
         step = "rehearsal"
         _rlimits(rehearsal.EXECUTE)
         rehearsal.rehearse((rehearsal.EXECUTE,))
-        sock.send(str(keeper).encode())
-        step = "plan"
-        digest = sock.recv(256).decode()
-        if not digest:
-            os._exit(0)
-        chosen = prepared[digest]
-        if chosen.template.seccomp_first:
+        if bonds.filter_first:
             step = "seccomp"
-            sys.seccomp_set_filter(chosen.filter.program)
+            sys.seccomp_set_filter(bonds.filter.program)
+        sock.send(str(keeper).encode())
         step = "plan"
         received = wire.receive(sock)
         if received is None:
@@ -153,10 +151,10 @@ def _become(sock: socket.socket, uid: int, prepared: Mapping[str, Prepared], rul
             _limit(kind, soft, hard)
         step = "chdir"
         os.chdir(plan.cwd)
-        if not chosen.template.seccomp_first:
+        if not bonds.filter_first:
             step = "seccomp"  # last, so that the steps above need no place in the profile's list
-            sys.seccomp_set_filter(chosen.filter.program)
-    except (OSError, ValueError, OverflowError, MemoryError, KeyError, wire.ProtocolError) as error:
+            sys.seccomp_set_filter(bonds.filter.program)
+    except (OSError, ValueError, OverflowError, MemoryError, wire.ProtocolError) as error:
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
         sock.send(f"{step}\0{number}\0{error}".encode()[:1024])
         os._exit(NOT_FOUND)

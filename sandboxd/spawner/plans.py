@@ -24,6 +24,8 @@ class Shape:
     workspace_executable: bool
     landlock: tuple[tuple[str, str], ...]
     landlock_scopes: bool
+    seccomp: bytes
+    seccomp_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def _shape(template: Template, stage: Stage) -> Shape:
         template.workspace_executable,
         template.landlock,
         template.landlock_scopes,
+        template.seccomp,
+        template.seccomp_first,
     )
 
 

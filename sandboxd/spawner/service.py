@@ -340,7 +340,9 @@ class Service:
             self._stock.discard(blank)
             return
         try:
-            living = self._fit_out(launch, plans.check(launch, self._prepared), blank)
+            prepared = plans.check(launch, self._prepared)
+            held = self._fit_out(launch, blank)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except plans.LaunchRefused as refusal:  # the profiles were changed while it waited
             self._stock.discard(blank)
             self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
@@ -349,14 +351,29 @@ class Service:
             self._stock.discard(blank)
             self._send(wire.Refused(launch.request_id, "launch_failed", str(error)))
             return
-        self._living[launch.sandbox_id] = living
-        self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_sandbox_exit(living))
-        names, fds = living.descriptors()
-        self._send(
-            wire.Launched(launch.request_id, launch.sandbox_id, blank.ids.payload_uid, names, blank.at_birth), fds
-        )
+        with theirs:
+            living = self._living[launch.sandbox_id] = Living(launch.sandbox_id, blank, ours)
+            self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_sandbox_exit(living))
+            names, fds = living.descriptors()
+            payload_uid = blank.ids.payload_uid
+            self._send(wire.Launched(launch.request_id, launch.sandbox_id, payload_uid, names, blank.at_birth), fds)
+            assign = wire.Assign(
+                prepared.template.digest,
+                0 if "memory" in held else launch.memory_bytes,
+                0 if "pids" in held else launch.pids,
+                launch.workspace_bytes,
+                launch.workspace_inodes,
+                launch.tmp_bytes,
+                launch.tmp_inodes,
+            )
+            try:  # after the daemon was told, which takes longer: it finds init ready
+                wire.send(blank.sock, assign, (theirs.fileno(),))
+            except OSError as error:  # it died; its end is told as any other
+                self._log(f"the init of sandbox {launch.sandbox_id} cannot be assigned: {error}")
+                living.kill()
 
-    def _fit_out(self, launch: wire.Launch, prepared: plans.Prepared, blank: Blank) -> Living:
+    def _fit_out(self, launch: wire.Launch, blank: Blank) -> tuple[str, ...]:
+        """The limits that its cgroup now holds, by name."""
         held = blank.cgroup.limit(
             CgroupLimits(
                 launch.memory_bytes,
@@ -368,23 +385,7 @@ class Service:
         )
         if launch.network == "loopback":
             _loopback_up(blank.net)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            assign = wire.Assign(
-                prepared.template.digest,
-                0 if "memory" in held else launch.memory_bytes,
-                0 if "pids" in held else launch.pids,
-                launch.workspace_bytes,
-                launch.workspace_inodes,
-                launch.tmp_bytes,
-                launch.tmp_inodes,
-            )
-            try:
-                wire.send(blank.sock, assign, (theirs.fileno(),))
-                return Living(launch.sandbox_id, blank, ours)
-            except OSError:
-                ours.close()
-                raise
+        return held
 
     def _on_sandbox_exit(self, living: Living) -> None:
         self._selector.unregister(living.blank.pidfd)

@@ -313,7 +313,11 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """One packet. OSError as of sendmsg(2): on a non-blocking socket BlockingIOError means nothing was sent."""
-    data = encode(message)
+    send_encoded(sock, encode(message), fds)
+
+
+def send_encoded(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """What `encode` made or `receive_encoded` brought, as `send` does."""
     if len(data) <= MAX_PACKET:
         _send_packet(sock, data, fds)
         return
@@ -331,6 +335,12 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 
 def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
     """The next message and its descriptors (close-on-exec, now yours); None when the peer closed."""
+    received = receive_encoded(sock)
+    return (received[0], received[2]) if received is not None else None
+
+
+def receive_encoded(sock: socket.socket) -> tuple[Message, bytes, list[int]] | None:
+    """`receive`, with the message as it came too: whoever has looked at it may hand it on with `send_encoded`."""
     fds = array.array("i")
     data, ancillary, flags, _ = sock.recvmsg(
         MAX_PACKET + 1, socket.CMSG_SPACE(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
@@ -347,7 +357,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
             raise ProtocolError("packet or descriptors were cut")
         if data.startswith(b'{"type": "@memfd"'):
             data = _read_large(data, received)
-        return decode(data), received
+        return decode(data), data, received
     except BaseException:
         close_all(received)
         raise

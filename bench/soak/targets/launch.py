@@ -18,7 +18,7 @@ PREPARES = ("plans.Prepared.room", "plans.Prepared.limits", "plans.prepare", "pl
 def target() -> Target:
     profile = load_profiles([shipped("profiles")], filters_proved=True).get("strict")
     template = compiled(profile, Memfd.SYSCTL)
-    shape = plans.Shape("", template.hostname, template.proc, template.workspace_executable, template.landlock, True)
+    shape = plans.Shape("", template.hostname, template.proc, False, template.landlock, True, template.seccomp, False)
     prepared = {"d": plans.Prepared(template, Filter(template.seccomp), shape)}
     ceilings = template.ceilings
     uncontrolled = wire.Assign("d", ceilings.memory_bytes, ceilings.pids, 1, 1, 1, 1)

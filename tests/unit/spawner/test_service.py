@@ -213,27 +213,39 @@ def rootless_rig() -> Iterator[Rig]:
 
 
 def test_sandbox_whose_descriptors_cannot_be_sent_is_ended_and_its_launch_refused(rootless_rig: Rig) -> None:
-    """A program with the spawner's own uid may have as many under way as the kernel allows that user.
-
-    Here so many that one more may be sent and then none: the one for init, which stands still and does not take it.
-    """
+    """A program with the spawner's own uid may have as many under way as the kernel allows that user."""
     rootless_rig.compile(TEMPLATE)
     daemon = rootless_rig.daemon()
     assert daemon.hello.mode == "rootless-single"
     daemon.destroy(daemon.ready_sandbox())
-    init = _idle_blank(rootless_rig.process.pid)
-    with in_flight.under_way(UID, in_flight.may_have_open(rootless_rig.process.pid)):
-        os.kill(init, signal.SIGSTOP)
+    _until_a_blank_waits(rootless_rig.process.pid)
+    with in_flight.under_way(UID, in_flight.may_have_open(rootless_rig.process.pid) + 1):
         daemon.peer.send(LAUNCH)
         refused, _ = daemon.peer.expect(wire.Refused)
         assert (refused.request_id, refused.reason) == (LAUNCH.request_id, "launch_failed")
         assert os.strerror(errno.ETOOMANYREFS) in refused.message
         ended, _ = daemon.peer.expect(wire.SandboxEnded)
         assert (ended.sandbox_id, ended.wait_status) == (LAUNCH.sandbox_id, -signal.SIGKILL)
+    assert "cannot be assigned" in rootless_rig.log.read_text()
     daemon.destroy(daemon.ready_sandbox())
 
 
-def _idle_blank(spawner: int) -> int:
+def test_init_that_cannot_be_assigned_ends_with_its_sandbox(rootless_rig: Rig) -> None:
+    """Here for one descriptor too many under way: the daemon was told of the sandbox already, and is told its end."""
+    rootless_rig.compile(TEMPLATE)
+    daemon = rootless_rig.daemon()
+    daemon.destroy(daemon.ready_sandbox())
+    _until_a_blank_waits(rootless_rig.process.pid)
+    with in_flight.under_way(UID, in_flight.may_have_open(rootless_rig.process.pid)):
+        daemon.peer.send(LAUNCH)
+        proc.until(lambda: "cannot be assigned" in rootless_rig.log.read_text(), "the spawner says so")
+        daemon.launched()
+        ended, _ = daemon.peer.expect(wire.SandboxEnded)
+        assert (ended.sandbox_id, ended.wait_status) == (LAUNCH.sandbox_id, -signal.SIGKILL)
+    daemon.destroy(daemon.ready_sandbox())
+
+
+def _until_a_blank_waits(spawner: int) -> None:
     """Of a stock of one: its init waits to be assigned, and nothing else of it is on its way."""
 
     def waiting() -> list[int]:
@@ -243,7 +255,6 @@ def _idle_blank(spawner: int) -> int:
         return []
 
     proc.until(lambda: len(waiting()) == 1, "there is a blank, and it waits for a message")
-    return waiting()[0]
 
 
 def test_configuration_error_of_the_first_daemon_ends_the_spawner(rig: Rig) -> None:
