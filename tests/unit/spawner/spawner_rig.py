@@ -68,7 +68,9 @@ TEMPLATE = Template(
     ceilings=CEILINGS,
 )
 LAUNCH = wire.Launch(1, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
-PREPARED = Prepared(TEMPLATE, Filter(ALLOW_ALL), Shape("/views/x", "sandbox", "full", False, (), True, ALLOW_ALL, False))
+PREPARED = Prepared(
+    TEMPLATE, Filter(ALLOW_ALL), Shape("/views/x", "sandbox", "full", False, (), True, ALLOW_ALL, False)
+)
 ASSIGNED = wire.Assign(LAUNCH.template, 0, 0, 16 << 20, 2000, 4 << 20, 500)
 EXECUTE = wire.Execute("e" * 32, ("/bin/true",), (("PATH", "/usr/bin:/bin"),), "/workspace", 0, 64, 8 << 20, 5.0, 0, 0)
 
