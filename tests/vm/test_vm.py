@@ -16,7 +16,7 @@ pytestmark = pytest.mark.vm
 SUITES = (
     "tests/posture",
     "tests/contract/runtime",
-    *(f"tests/integration/test_limits_{name}.py" for name in ("time", "memory", "files", "output")),
+    *(f"tests/integration/test_limits_{name}.py" for name in ("time", "memory", "files", "output", "io")),
     *(f"tests/integration/test_cleanup_{name}.py" for name in ("leaks", "kill")),
 )
 # A launch takes most of a second there and the start of a daemon twenty, so in CI that is left out which depends least
