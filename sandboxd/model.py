@@ -313,10 +313,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Who may approve an action, and how long it may wait for them."""
+    """Who may approve an action (`role:NAME` or a subject; nobody named: any operator), how many of them must, and how
+    long it may wait for them. A grant is good for as long again."""
 
     ttl_seconds: float
     approvers: tuple[str, ...]
+    quorum: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +343,7 @@ class Decision:
     ttl_seconds: float = 0.0
     input_json: bytes = b""  # the document that was decided on, for the record: a decision can be replayed
     remembered: bool = False  # taken before, for an equal question, and still good
+    approval_id: str = ""  # of the approval that it waits for, was refused by, or used up
 
 
 @dataclass(frozen=True, slots=True)

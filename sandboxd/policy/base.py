@@ -112,16 +112,23 @@ def _obligations(value: object) -> Obligations:
 
 
 def _approval(value: object) -> Approval:
-    body = _object("obligations.approval", value, frozenset({"ttl_seconds", "approvers"}))
+    body = _object("obligations.approval", value, frozenset({"ttl_seconds", "approvers", "quorum"}))
     return Approval(
         ttl_seconds=_number("obligations.approval.ttl_seconds", body.get("ttl_seconds")),
         approvers=_list("obligations.approval.approvers", body.get("approvers", []), _text),
     )
 
 
+        quorum=_quorum(body.get("quorum", 1)),
 def _object(where: str, value: object, known: frozenset[str]) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise _MalformedError(f"{where} is not an object")
+def _quorum(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= MAX_QUORUM:
+        raise _MalformedError(f"obligations.approval.quorum is not a whole number from 1 to {MAX_QUORUM}")
+    return value
+
+
     if unknown := value.keys() - known:
         raise _MalformedError(f"{where} has unknown fields {sorted(map(str, unknown))}")
     return value

@@ -11,7 +11,7 @@ WHOLE = {
         "limits": {"wall_seconds": 5, "memory_bytes": 1024},
         "runtime_floor": "gvisor",
         "redact": ["stdout"],
-        "approval": {"ttl_seconds": 60, "approvers": ["role:lead"]},
+        "approval": {"ttl_seconds": 60, "approvers": ["role:lead"], "quorum": 2},
     },
     "ttl_seconds": 1.5,
 }
@@ -25,7 +25,7 @@ def test_a_whole_decision_is_decoded() -> None:
         (("wall_seconds", 5.0), ("memory_bytes", 1024.0)),
         Isolation.GVISOR,
         ("stdout",),
-        Approval(60.0, ("role:lead",)),
+        Approval(60.0, ("role:lead",), 2),
     )
     assert decision.ttl_seconds == 1.5
 
@@ -69,6 +69,11 @@ def test_undefined_is_denied_as_such() -> None:
         {"verdict": "allow", "obligations": {"redact": "stdout"}},
         {"verdict": "allow", "obligations": {"approval": {"approvers": ["a"]}}},
         {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 1, "approvers": "a"}}},
+        {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 0}}},
+        {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 1, "quorum": 0}}},
+        {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 1, "quorum": 17}}},
+        {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 1, "quorum": 1.5}}},
+        {"verdict": "allow", "obligations": {"approval": {"ttl_seconds": 1, "quorum": True}}},
         {"verdict": "transform"}, {"verdict": "transform", "obligations": {}},
     ],
 )  # fmt: skip
@@ -76,3 +81,8 @@ def test_any_other_shape_is_denied_as_malformed(answer: object) -> None:
     decision = decode_decision(answer, "r1")
     assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
     assert decision.revision == "r1"
+
+
+def test_one_approver_is_enough_where_policy_asks_for_no_number() -> None:
+    decision = decode_decision({"verdict": "escalate", "obligations": {"approval": {"ttl_seconds": 60}}}, "r1")
+    assert decision.obligations.approval == Approval(60.0, (), 1)
