@@ -16,6 +16,7 @@ from sandboxd.policy.document import PolicyInput
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 _LARGEST = sys.float_info.max  # an integer beyond it is below infinity, and yet no float
+MAX_QUORUM = 16
 LIMIT_NAMES = frozenset(field.name for field in fields(Limits))
 
 
@@ -114,21 +115,21 @@ def _obligations(value: object) -> Obligations:
 def _approval(value: object) -> Approval:
     body = _object("obligations.approval", value, frozenset({"ttl_seconds", "approvers", "quorum"}))
     return Approval(
-        ttl_seconds=_number("obligations.approval.ttl_seconds", body.get("ttl_seconds")),
+        ttl_seconds=_positive("obligations.approval.ttl_seconds", body.get("ttl_seconds")),
         approvers=_list("obligations.approval.approvers", body.get("approvers", []), _text),
+        quorum=_quorum(body.get("quorum", 1)),
     )
 
 
-        quorum=_quorum(body.get("quorum", 1)),
-def _object(where: str, value: object, known: frozenset[str]) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise _MalformedError(f"{where} is not an object")
 def _quorum(value: object) -> int:
     if type(value) is not int or not 1 <= value <= MAX_QUORUM:
         raise _MalformedError(f"obligations.approval.quorum is not a whole number from 1 to {MAX_QUORUM}")
     return value
 
 
+def _object(where: str, value: object, known: frozenset[str]) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _MalformedError(f"{where} is not an object")
     if unknown := value.keys() - known:
         raise _MalformedError(f"{where} has unknown fields {sorted(map(str, unknown))}")
     return value
