@@ -25,11 +25,11 @@ from sandboxd.admission import Admission
 from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.clock import LoopClock
-from sandboxd.config import Config
+from sandboxd.config import Config, Policy
 from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
 from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
 from sandboxd.execution import Executor
-from sandboxd.gate import Gate
+from sandboxd.gate import MARGIN_SECONDS, Gate
 from sandboxd.lifecycle import Registry
 from sandboxd.model import EndReason, Isolation
 from sandboxd.policy.base import PolicyEngine
@@ -70,7 +70,9 @@ class Daemon:
         self._recorder = self._open_journal()
         try:
             self._profiles = await self._load_profiles()
-            self._gate = Gate(self._load_policy(), node=self._node)
+            policy = self._settings.policy
+            deadline_seconds = policy.deadline_seconds + MARGIN_SECONDS
+            self._gate = Gate(await _load_policy(policy), node=self._node, deadline_seconds=deadline_seconds)
             try:
                 return await self._serve()
             finally:
@@ -187,14 +189,6 @@ class Daemon:
                 raise ConfigInvalid("profiles change while they are being read; reload once they are written")
         return loaded
 
-    def _load_policy(self) -> PolicyEngine:
-        """Blocks until the policy has answered its samples. Not in a thread: the worker dies with it."""
-        policy = self._settings.policy
-        engine: PolicyEngine = plugin.implementation("policy", policy.engine).create(
-            self._settings.policy_paths, policy.deadline_seconds
-        )
-        return engine
-
     def _spawn_reload(self, templates: tuple[tuple[str, str], ...]) -> None:
         task = asyncio.create_task(self._reload(templates))
         self._tasks.add(task)
@@ -205,7 +199,7 @@ class Daemon:
         async with self._reloading:
             try:
                 profiles = await self._load_profiles(templates)
-                engine = self._load_policy()
+                engine = await _load_policy(self._settings.policy)
             except (SandboxdError, OSError) as error:
                 log.error("reload failed, everything stays as it was", extra={"error": str(error)})
                 await self._record_reload(self._profiles, str(error), ok=False)
@@ -241,6 +235,12 @@ class Daemon:
             await self._recorder.record(DaemonStopped(*NODE_EVENT, reason))
         except AuditUnavailable as error:
             log.error("stop is not on record", extra={"error": str(error)})
+
+
+async def _load_policy(settings: Policy) -> PolicyEngine:
+    """The configured engine, once it has answered its samples."""
+    engine: PolicyEngine = await plugin.implementation("policy", settings.engine).create(settings)
+    return engine
 
 
 async def _end(feeds: Sequence[asyncio.Task[None]]) -> None:

@@ -18,8 +18,8 @@ from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
 from sandboxd.policy.memory import Memory
 
-# Above any engine's own deadline: this one only catches an engine that does not keep its own.
-DEADLINE_SECONDS = 5.0
+# Over the engine's own deadline: the gate's only catches an engine that does not keep it.
+MARGIN_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Gate:
         node: str = os.uname().nodename,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        deadline_seconds: float = DEADLINE_SECONDS,
+        deadline_seconds: float = 1.0 + MARGIN_SECONDS,
     ) -> None:
         self._engine = engine
         self._node = node

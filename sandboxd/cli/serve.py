@@ -20,7 +20,7 @@ def spawner_arguments(config: Config, path: Path | None) -> list[str]:
     arguments += ["--state-dir", config.state_dir, "--runtime-dir", str(config.socket_path.parent)]
     for directory in config.profile_paths:
         arguments += ["--profile-path", str(directory)]
-    for directory in config.policy_paths:
+    for directory in config.policy.bundle_paths:
         arguments += ["--readable", str(directory)]
     arguments += ["--id-start", str(process.ids.start), "--id-count", str(process.ids.count)]
     arguments += ["--daemon-user", process.daemon_user, "--blank-stock", str(process.blank_stock)]

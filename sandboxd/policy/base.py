@@ -1,7 +1,9 @@
 """What a policy engine is, what it may answer, and the strict decoder of its answers.
 
 An answer is believed only if it has exactly the declared shape; everything else is a deny with a reason code.
-Engines are found by name through `plugin`; `gate` alone calls them.
+Engines are found by name through `plugin`; `gate` alone calls them. The module of each offers
+`async def create(settings: config.Policy) -> PolicyEngine`, which returns once the engine has answered its samples. It
+raises PolicyInvalid where what is configured is wrong, RuntimeFailed where the engine may work later.
 """
 
 import sys

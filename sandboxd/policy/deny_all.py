@@ -3,9 +3,7 @@
 Never answers anything but deny. Found by name through `plugin`.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
+from sandboxd.config import Policy
 from sandboxd.model import Decision, Reason, Verdict
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput
@@ -30,6 +28,6 @@ class DenyAll:
         """Nothing is held."""
 
 
-def create(paths: Sequence[Path] = (), deadline_seconds: float = 0.0) -> PolicyEngine:
+async def create(settings: Policy) -> PolicyEngine:
     """Takes what every engine takes; has no use for it."""
     return DenyAll()

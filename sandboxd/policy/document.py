@@ -14,6 +14,7 @@ from sandboxd.action import Action, Pairs
 from sandboxd.model import Caller
 
 API_VERSION = "sandboxd.io/v1"
+MAX_DOCUMENT_BYTES = 1024 * 1024  # what is over it no engine is asked
 # What differs from one question to the next although the same is asked: times and ids, by their places in the document.
 MOMENT = (
     ("time",),

@@ -7,24 +7,19 @@ evaluates in the daemon itself. Found by name through `plugin`; protocol and con
 import asyncio
 import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
-from sandboxd.action import ExecutionStart
+from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
-from sandboxd.model import Agent, Caller, Decision, Isolation, Limits
+from sandboxd.model import Decision
 from sandboxd.policy.base import UNDEFINED, PolicyEngine, decode_decision, refusal
-from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
+from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
 from sandboxd.policy.rego_builtins import check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
 from sandboxd.policy.rego_reads import reads_the_moment
+from sandboxd.policy.sample import samples
 
 ENTRYPOINT = "sandboxd/decision"
-# A decision takes a fraction of a millisecond, so this is a stall, not slowness; it also bounds how long one tenant's
-# pathological input can hold up the others.
-DEADLINE_SECONDS = 0.25
-MAX_DOCUMENT_BYTES = 1024 * 1024
 _RESTART_FIRST_SECONDS = 0.05
 _RESTART_MOST_SECONDS = 5.0
 
@@ -97,12 +92,12 @@ class RegoEngine:
                 pause = min(pause * 2, _RESTART_MOST_SECONDS)
 
 
-def create(paths: Sequence[Path], deadline_seconds: float = DEADLINE_SECONDS) -> PolicyEngine:
-    """Read, check, compile and try the policy; blocks until that is proved. PolicyInvalid with file and line.
+async def create(settings: Policy) -> PolicyEngine:
+    """Read, check, compile and try the policy. PolicyInvalid with file and line.
 
-    RuntimeFailed if it is not the policy but the engine that does not work.
+    Blocks the loop until that is proved: a worker dies with the thread that started it, so it is this one.
     """
-    bundle = read_bundle(paths)
+    bundle = read_bundle(settings.bundle_paths)
     check_calls(bundle.modules)
     worker = _start(bundle)
     try:
@@ -111,7 +106,7 @@ def create(paths: Sequence[Path], deadline_seconds: float = DEADLINE_SECONDS) ->
     except BaseException:
         worker.kill()
         raise
-    return RegoEngine(bundle, worker, deadline_seconds)
+    return RegoEngine(bundle, worker, settings.deadline_seconds)
 
 
 def _start(bundle: Bundle) -> Worker:
@@ -148,40 +143,13 @@ def _require_engine() -> None:
 
 
 def _prove(bundle: Bundle, worker: Worker) -> None:
-    try:
-        decision = _decision(worker.try_out(sample_input().document), bundle.revision)
-    except (WorkerGone, WorkerLate) as error:
-        raise PolicyInvalid(f"the policy does not answer a sample input: {error}") from error
-    for reason in decision.reasons:
-        if reason.code in ("policy_undefined", "policy_malformed", "policy_unavailable"):
-            raise PolicyInvalid(
-                f"the policy does not answer a sample input with a decision ({reason.message}); "
-                f"define data.{ENTRYPOINT.replace('/', '.')} for every input"
-            )
-
-
-def sample_input() -> PolicyInput:
-    """An ordinary question, for trying a policy before anything depends on it."""
-    limits = Limits(30.0, 0.0, 20.0, 1.0, 1 << 28, 64, 256, 1 << 26, 1 << 26, 4096, 1 << 26, 4096, 1 << 20, 1 << 20,
-                    1 << 24, 1 << 22, 64, 0, 0)  # fmt: skip
-    action = ExecutionStart(
-        argv=("/bin/true",),
-        language="",
-        code_sha256="",
-        findings=(),
-        env_names=(),
-        files=(),
-        stdin_bytes=0,
-        isolation=Isolation.PROCESS,
-        network="none",
-        limits=limits,
-        labels=(),
-        agent=Agent(),
-    )
-    caller = Caller("local", "uid:0", (), "/sandboxd.v1.SandboxService/Execute")
-    profile = ProfileFacts("default", "0" * 64, ())
-    sandbox = SandboxFacts("0" * 32, "process")
-    return policy_input(action, caller, profile, sandbox, "sample", "2026-01-01T00:00:00.000Z")
+    for sample in samples():
+        try:
+            decision = _decision(worker.try_out(sample.question.document), bundle.revision)
+        except (WorkerGone, WorkerLate) as error:
+            raise PolicyInvalid(f"the policy does not answer a sample input: {error}") from error
+        if problem := sample.objection(decision):
+            raise PolicyInvalid(f"{problem}; define data.{ENTRYPOINT.replace('/', '.')} for every input")
 
 
 def _decision(answer: Answer, revision: str) -> Decision:

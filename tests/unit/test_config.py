@@ -58,7 +58,7 @@ def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
 
 def test_shipped_profiles_and_policies_exist() -> None:
     found = config.load(None)
-    assert all(path.is_dir() for path in (*found.profile_paths, *found.policy_paths))
+    assert all(path.is_dir() for path in (*found.profile_paths, *found.policy.bundle_paths))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ STEPS = frozenset(
 ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(NOUNS, frozenset[str]()),
     **dict.fromkeys(SIDES, SIDES),
+    "policy": SIDES | {"config"},  # an engine takes its part of the configuration
     **dict.fromkeys(STEPS, SIDES | STEPS),
     "execution": SIDES | STEPS,
     "config": frozenset(),

@@ -28,7 +28,7 @@ LEAST = b"runtimes: {process: {daemon_user: somebody}}\n"
 
 def run(data: bytes) -> object:
     config: Config = parse(data, "fuzz.yaml", as_root=True)
-    _ = config.socket_path, config.profile_paths, config.policy_paths
+    _ = config.socket_path, config.profile_paths, config.policy.bundle_paths
     return config
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from regopy import Interpreter
 
+from sandboxd.config import Policy
 from sandboxd.model import Verdict
 from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
@@ -14,6 +15,7 @@ from sandboxd.policy.rego_bundle import read_bundle
 from tests.fakes.policy import question, start
 
 POLICIES = Path(__file__).resolve().parents[3] / "policies"
+SETTINGS = Policy(paths=(str(POLICIES),), deadline_seconds=5.0)
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -29,7 +31,7 @@ CASES = cases()
 @pytest.mark.parametrize("name", CASES)
 async def test_case_of_the_bundles_own_tests_holds(name: str) -> None:
     case = CASES[name]
-    engine = rego.create([POLICIES], 5.0)
+    engine = await rego.create(SETTINGS)
     decision = await engine.decide(PolicyInput(json.dumps(case["input"]).encode()))
     await engine.close()
     assert decision.verdict == case["verdict"]
@@ -42,7 +44,7 @@ def test_the_bundle_has_cases_and_tests_do_not_run_in_the_daemon() -> None:
 
 
 async def test_the_engine_allows_a_shipped_profile_and_names_what_it_denies() -> None:
-    engine = rego.create([POLICIES], 5.0)
+    engine = await rego.create(SETTINGS)
     assert (await engine.decide(question())).verdict is Verdict.ALLOW
     denied = await engine.decide(question(start(env_names=("AWS_SECRET_ACCESS_KEY",))))
     assert (denied.verdict, denied.reasons[0].code) == (Verdict.DENY, "credential_in_env")

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from regopy import Interpreter
 
+from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import rego, rego_process
 from sandboxd.policy.base import PolicyEngine
-from sandboxd.policy.document import PolicyInput
+from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
 from tests.fakes.policy import question, start
 
 HEAD = "package sandboxd\nimport rego.v1\n"
@@ -29,14 +30,14 @@ decision := {"verdict": "deny"} if { some a in input.action.argv; regex.match("^
 BOMB = start(argv=("a" * 40 + "b",))
 
 
-def policy(directory: Path, text: str) -> list[Path]:
+def policy(directory: Path, text: str, deadline_seconds: float = 5.0) -> Policy:
     (directory / "p.rego").write_text(HEAD + text)
-    return [directory]
+    return Policy(paths=(str(directory),), deadline_seconds=deadline_seconds)
 
 
 @asynccontextmanager
 async def engine(directory: Path, text: str, deadline_seconds: float = 5.0) -> AsyncIterator[PolicyEngine]:
-    made = rego.create(policy(directory, text), deadline_seconds)
+    made = await rego.create(policy(directory, text, deadline_seconds))
     try:
         yield made
     finally:
@@ -130,11 +131,13 @@ async def test_a_failing_builtin_denies_where_the_bare_library_allows(tmp_path: 
 @pytest.mark.parametrize(
     "call", ['http.send({"url": "http://x/", "method": "get"})', 'net.cidr_contains("10.0.0.0/8", "10.1.1.1")']
 )
-def test_a_builtin_that_is_missing_is_refused_at_load_where_the_bare_library_allows(tmp_path: Path, call: str) -> None:
+async def test_a_builtin_that_is_missing_is_refused_at_load_where_the_bare_library_allows(
+    tmp_path: Path, call: str
+) -> None:
     text = f"{ALLOW} if not bad\nbad if {call}"
     assert '"allow"' in bare(text, {}, strict=False)
     with pytest.raises(PolicyInvalid, match=r"p\.rego:4"):
-        rego.create(policy(tmp_path, text))
+        await rego.create(policy(tmp_path, text))
 
 
 # Guard 2: how the input is handed over.
@@ -205,33 +208,34 @@ async def test_a_worker_that_is_killed_is_replaced_and_meanwhile_everything_is_d
         assert (await until_it_answers(made)).verdict is Verdict.ALLOW
 
 
-def test_a_policy_that_aborts_the_compiler_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+async def test_a_policy_that_aborts_the_compiler_is_refused_and_harms_nobody(tmp_path: Path) -> None:
     text = "decision := x if { x := data.other.d with input as json.marshal(input) }"
     with pytest.raises(PolicyInvalid):
-        rego.create(policy(tmp_path, text))
+        await rego.create(policy(tmp_path, text))
 
 
-def test_policy_that_crashes_the_compiler_is_what_is_named(tmp_path: Path) -> None:
+async def test_policy_that_crashes_the_compiler_is_what_is_named(tmp_path: Path) -> None:
     deep = "[" * 20_000 + "]" * 20_000
     with pytest.raises(PolicyInvalid, match="did not survive compiling this policy: it ended with status -11"):
-        rego.create(policy(tmp_path, f"{ALLOW}\nx := {deep}"))
+        await rego.create(policy(tmp_path, f"{ALLOW}\nx := {deep}"))
 
 
-def test_engine_that_ends_whatever_the_policy_is_no_fault_of_the_policy(
+async def test_engine_that_ends_whatever_the_policy_is_no_fault_of_the_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "worker.py"
     broken.write_text("import no_such_module\n")
     monkeypatch.setattr(rego_process, "_SCRIPT", broken)
     with pytest.raises(RuntimeFailed, match="cannot run here, whatever the policy: it ended with status 1; "):
-        rego.create(policy(tmp_path, ALLOW))
+        await rego.create(policy(tmp_path, ALLOW))
 
 
 async def test_the_worker_dies_with_the_daemon(tmp_path: Path) -> None:
     policy(tmp_path, STALL)
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom sandboxd.policy import rego\n"
-        "made = rego.create([Path(sys.argv[1])])\nprint(made._worker.pid, flush=True)\nsys.stdin.read()"
+        "import asyncio, sys\nfrom sandboxd.config import Policy\nfrom sandboxd.policy import rego\n"
+        "made = asyncio.run(rego.create(Policy(paths=(sys.argv[1],))))\n"
+        "print(made._worker.pid, flush=True)\nsys.stdin.read()"
     )
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, str(tmp_path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -297,7 +301,7 @@ async def test_the_worker_survives_long_text(tmp_path: Path, characters: int) ->
 
 async def test_an_oversized_input_is_denied_and_not_sent(tmp_path: Path) -> None:
     async with engine(tmp_path, ALLOW) as made:
-        decision = await made.decide(question(start(argv=("x" * rego.MAX_DOCUMENT_BYTES,))))
+        decision = await made.decide(question(start(argv=("x" * MAX_DOCUMENT_BYTES,))))
         assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
 
 
@@ -321,9 +325,9 @@ async def test_a_closed_engine_denies(tmp_path: Path) -> None:
         ("decision := nosuch", "sample|p.rego:3"),
     ],
 )
-def test_a_policy_that_cannot_answer_is_refused_at_load(tmp_path: Path, text: str, message: str) -> None:
+async def test_a_policy_that_cannot_answer_is_refused_at_load(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
-        rego.create(policy(tmp_path, text))
+        await rego.create(policy(tmp_path, text))
 
 
 async def test_a_policy_that_looks_at_the_moment_is_asked_each_time(tmp_path: Path) -> None:
