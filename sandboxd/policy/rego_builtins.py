@@ -98,6 +98,15 @@ def _read(path: str, source: str) -> _Module:
     return _Module(path, package, frozenset(aliases), tuple(_calls(source, tokens)), tuple(replaced))
 
 
+def package(source: str) -> tuple[str, ...]:
+    """The path of a module's package below `data`, empty if it names none."""
+    texts = [match[0] for match in TOKEN.finditer(source) if match.lastgroup != "space"]
+    if texts[:1] != ["package"]:
+        return ()
+    parts = [text for text in _path(texts[1:]) if text not in (".", "[", "]")]
+    return tuple(part for text in parts for part in ([text[1:-1]] if text[0] in '"`' else text.split(".")))
+
+
 def _path(texts: Sequence[str]) -> Iterator[str]:
     """A name and whatever of `["x"]` and `.y` follows it."""
     previous = "."

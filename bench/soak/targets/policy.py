@@ -8,8 +8,9 @@ from pathlib import Path
 from bench.soak.target import Broken, Target
 from sandboxd.config import shipped
 from sandboxd.errors import PolicyInvalid
+from sandboxd.policy.bundle_manifest import MANIFEST
 from sandboxd.policy.rego_builtins import check_calls
-from sandboxd.policy.rego_bundle import DATA, MANIFEST, read_bundle
+from sandboxd.policy.rego_bundle import DATA, read_bundle
 
 FORBIDDEN = ("http.send(", "opa.runtime(", "net.lookup_ip_addr(")
 # In the middle of a line that is no definition of its own.

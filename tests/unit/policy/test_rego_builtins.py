@@ -1,7 +1,7 @@
 import pytest
 
 from sandboxd.errors import PolicyInvalid
-from sandboxd.policy.rego_builtins import check_calls
+from sandboxd.policy.rego_builtins import check_calls, package
 
 HEAD = "package sandboxd\nimport rego.v1\n"
 
@@ -89,3 +89,15 @@ def test_a_function_of_another_package_is_not_taken_for_one_of_this(package: str
 def test_a_function_of_another_module_of_the_package_passes() -> None:
     other = "package sandboxd\nuuid.rfc4122(x) := x\n"
     check_calls([("p.rego", HEAD + "a := uuid.rfc4122(1)"), ("q.rego", other)])
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("# why\npackage a.b\nx := 1", ("a", "b")),
+        ('package a["b-c"].d\n', ("a", "b-c", "d")),
+        ("x := 1", ()),
+    ],
+)
+def test_package_of_a_module_is_found(source: str, path: tuple[str, ...]) -> None:
+    assert package(source) == path

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import PolicyInvalid
-from sandboxd.policy.rego_bundle import read_bundle
+from sandboxd.policy.rego_bundle import Release, read_bundle
+from tests.bundles import ALLOW, archive, manifest, public_file, release, signed
 
 
 def write(directory: Path, **files: str) -> Path:
@@ -103,3 +104,86 @@ def test_data_defined_twice_is_refused(tmp_path: Path) -> None:
     write(two, data__json='{"x": 2}')
     with pytest.raises(PolicyInvalid, match="already defined"):
         read_bundle([one, two])
+
+
+def test_documents_of_several_files_are_merged_and_keep_their_text(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    write(tmp_path, a__rego="package a", data__json='{"lib": {"x": 1.50}, "\\u00e9": "\\u00e9"}')
+    write(tmp_path / "lib", data__yaml="k: {z: [word]}\n", data__json='{"k": {"w": 2}}')
+    assert read_bundle([tmp_path]).data_json == '{"lib": {"x": 1.50, "k": {"w": 2, "z": ["word"]}}, "\u00e9": "\u00e9"}'
+    write(tmp_path / "lib", data__yml="k: {z: 1}")
+    with pytest.raises(PolicyInvalid, match=r"data\.lib\.k\.z is already defined"):
+        read_bundle([tmp_path])
+
+
+def test_tests_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, a__rego="package a", a_test__rego="package a_test")
+    assert read_bundle([tmp_path], tests=True).tests == (("a_test.rego", "package a_test"),)
+    (tmp_path / "a_test.rego").write_bytes(b"\xff")
+    assert read_bundle([tmp_path]).tests == ()
+
+
+def test_tarball_is_the_same_bundle_as_its_directory(tmp_path: Path) -> None:
+    files = {"a.rego": b"package a", "lib/data.json": b'{"x": 1}', "a_test.rego": b"package b", "README": b"no"}
+    (tmp_path / "d" / "lib").mkdir(parents=True)
+    for name, content in files.items():
+        (tmp_path / "d" / name).write_bytes(content)
+    (tmp_path / "b.tar.gz").write_bytes(archive({f"/{name}": content for name, content in files.items()}))
+    assert read_bundle([tmp_path / "b.tar.gz"], tests=True) == read_bundle([tmp_path / "d"], tests=True)
+
+
+def test_signed_bundle_says_which_release_it_is(tmp_path: Path) -> None:
+    bundle = read_bundle([release(tmp_path / "b.tar.gz", 3)], public_file(tmp_path))
+    assert bundle.revision == "r3"
+    assert bundle.release is not None and bundle.release.version == 3
+    assert bundle.release != Release(3, read_bundle([release(tmp_path / "b.tar.gz", 4)]).revision)
+    assert read_bundle([tmp_path / "b.tar.gz"]).release is None
+
+
+def test_with_a_key_nothing_but_one_signed_bundle_with_a_version_is_taken(tmp_path: Path) -> None:
+    key = public_file(tmp_path)
+    one, two = release(tmp_path / "one.tar.gz", 1), release(tmp_path / "two.tar.gz", 2)
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d", a__rego="package a")
+    for paths in ([one, two], [tmp_path / "d"], [tmp_path / "d" / "a.rego"], []):
+        with pytest.raises(PolicyInvalid, match="wants one signed bundle"):
+            read_bundle(paths, key)
+    one.write_bytes(archive({".manifest": manifest(1), "a.rego": ALLOW}))
+    with pytest.raises(PolicyInvalid, match="is not signed"):
+        read_bundle([one], key)
+    one.write_bytes(archive(signed({"a.rego": ALLOW})))
+    with pytest.raises(PolicyInvalid, match="does not say which release it is"):
+        read_bundle([one], key)
+    one.write_bytes(archive(signed({".manifest": manifest(1), "a.rego": ALLOW}, "ec")))
+    with pytest.raises(PolicyInvalid, match=r"not of policy\.verification_key"):
+        read_bundle([one], key)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({".manifest": b"{}", "lib/.manifest": b"{}"}, r"'lib/\.manifest' is not at the bundle's root"),
+        ({"lib/.signatures.json": b"{}"}, "is not at the bundle's root"),
+        ({".manifest": b'{"roots": ["lib"]}'}, r"outside of the manifest's roots \('lib',\)"),
+        ({".manifest": b'{"roots": ["sandboxd"]}', "data.json": b'{"x": 1}'}, "defines data.x, outside"),
+        ({".manifest": b'{"roots": ["sandboxd"]}', "lib/data.json": b"{}"}, "defines data.lib., outside"),
+        ({"policy.wasm": b""}, "nothing that the embedded engine runs"),
+        ({"patch.json": b"{}"}, "nothing that the embedded engine runs"),
+        ({".manifest.pb": b""}, "nothing that the embedded engine runs"),
+    ],
+)
+def test_tarball_that_holds_what_it_must_not_is_refused(tmp_path: Path, files: dict[str, bytes], why: str) -> None:
+    (tmp_path / "b.tar.gz").write_bytes(archive({"a.rego": ALLOW, **files}))
+    with pytest.raises(PolicyInvalid, match=why):
+        read_bundle([tmp_path / "b.tar.gz"])
+
+
+def test_tarball_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyInvalid, match=r"cannot read policy '.*absent\.tar\.gz': No such file"):
+        read_bundle([tmp_path / "absent.tar.gz"])
+    (tmp_path / "link.tar.gz").symlink_to(release(tmp_path / "b.tar.gz", 1))
+    with pytest.raises(PolicyInvalid, match="cannot read policy"):
+        read_bundle([tmp_path / "link.tar.gz"])
+    (tmp_path / "d.tar.gz").mkdir()
+    with pytest.raises(PolicyInvalid, match=r"is not a regular file|Is a directory"):
+        read_bundle([tmp_path / "d.tar.gz"])
