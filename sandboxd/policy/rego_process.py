@@ -1,7 +1,8 @@
-"""The daemon's end of one policy worker: starts it, frames questions to it, kills it.
+"""The daemon's end of one worker: starts it, frames questions to it, kills it.
 
 Blocking until it is asked for the first time on an event loop, asynchronous from then on; many questions may be under
-way, answered in order. Never shares a descriptor or an environment variable with the worker. Called by `policy.rego`.
+way, answered in order. Never shares a descriptor or an environment variable with the worker, whose own end is
+`host.confined`. Called by `policy.rego` and `analysis.analyser`.
 """
 
 import asyncio
@@ -53,12 +54,13 @@ class Worker(asyncio.Protocol):
         self._end: type[WorkerGone] | type[WorkerLate] | None = None
 
     @classmethod
-    def start(cls) -> "Worker":
+    def start(cls, script: Path | None = None) -> "Worker":
+        """The one that evaluates Rego, or that which runs `script`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             # Isolated mode: neither the environment nor the working directory decides what the worker imports.
             process = subprocess.Popen(
-                [sys.executable, "-I", "-B", str(_SCRIPT), str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-I", "-B", str(script or _SCRIPT), str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,72 +1,36 @@
 """The process in which Rego is evaluated: its regular expressions backtrack without bound and some policies abort it.
 
-Imports nothing of sandboxd, holds no secret, has an empty environment; the daemon kills it when it is late. Started by
-`policy.rego` as a script with its end of a socket pair and its parent's pid. Frames: 4 bytes length, 1 byte kind, body.
+Imports nothing of sandboxd but `host.confined`, where stands what holds for it. Started by `policy.rego` as a script
+with its end of a socket pair and its parent's pid.
 """
 
 import ctypes
 import json
-import os
-import resource
-import signal
-import socket
-import struct
 import sys
 from collections.abc import Callable
 from json.encoder import encode_basestring
-from pathlib import Path
 from typing import Any
 
 from regopy import Bundle, Interpreter, RegoError, rego_shared
 
-HEADER = struct.Struct(">IB")
-LOAD, ASK = 1, 2
-ANSWER, UNDEFINED, FAILED = 1, 2, 3
-GROWTH_BYTES = 1 << 30
+from sandboxd.host.confined import ANSWER, FAILED, LOAD, UNDEFINED, serve
+
 _INT64 = 1 << 63
 # What every kind of value and every escape looks like, to see that both ways of handing over an input agree.
 _PROBE = '{"a":["\\"\\\\\\n\\u0000é😀",1.5,30.0,-7,9007199254740993,true,false,null,{"k\\"":[]},{}],"":""}'
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def main(descriptor: int, parent: int) -> None:
-    _confine(parent)
-    with socket.socket(fileno=descriptor) as sock, sock.makefile("rb") as requests:
-        engine: _Engine | None = None
-        while header := requests.read(HEADER.size):
-            length, kind = HEADER.unpack(header)
-            body = requests.read(length)
-            if kind == LOAD:
-                engine, status, text = _load(body)
-            elif engine is None:
-                status, text = FAILED, "no policy is loaded"
-            else:
-                status, text = engine.ask(body)
-            answer = text.encode("utf-8", "backslashreplace")
-            sock.sendall(HEADER.pack(len(answer), status) + answer)
+    engine: _Engine | None = None
 
+    def answer(kind: int, body: bytes) -> tuple[int, str]:
+        nonlocal engine
+        if kind == LOAD:
+            engine, status, text = _load(body)
+            return status, text
+        return (FAILED, "no policy is loaded") if engine is None else engine.ask(body)
 
-def _confine(parent: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(_PR_SET_DUMPABLE, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # the daemon died before the signal was armed
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the daemon
-    for kind, limit in (
-        (resource.RLIMIT_AS, _address_space_bytes() + GROWTH_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 16),
-    ):
-        resource.setrlimit(kind, (limit, limit))
-
-
-def _address_space_bytes() -> int:
-    """What is mapped by now: the library's allocator alone reserves 256 GiB that it may never touch."""
-    mapped_pages = Path("/proc/self/statm").read_text().split()[0]
-    return int(mapped_pages) * resource.getpagesize()
+    serve(descriptor, parent, answer)
 
 
 class _Engine:
