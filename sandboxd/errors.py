@@ -8,6 +8,7 @@ SandboxdError
 ├── Unenforceable         FAILED_PRECONDITION   a required guarantee cannot be enforced, or a verb the runtime lacks
 ├── Overloaded            RESOURCE_EXHAUSTED    quota, rate, slots
 ├── Draining              UNAVAILABLE           the node is going down
+├── ApprovalUnavailable   UNAVAILABLE           approvals cannot be kept, so none is given
 ├── AuditUnavailable      UNAVAILABLE           the journal cannot be written, so nothing runs
 ├── RuntimeFailed         INTERNAL              launch or supervision broke; details are in the node's log
 ├── ProfileInvalid        INVALID_ARGUMENT      a profile, at load or after overrides
@@ -44,8 +45,14 @@ class NotFound(SandboxdError):
 
 
 class PolicyDenied(SandboxdError):
+    """`approval_id` is of the approval that the action waits for or was refused by, empty where there is none."""
+
     status = "PERMISSION_DENIED"
     default_reason = "policy_denied"
+
+    def __init__(self, message: str, *, reason: str = "", message_for_agent: str = "", approval_id: str = "") -> None:
+        super().__init__(message, reason=reason, message_for_agent=message_for_agent)
+        self.approval_id = approval_id
 
 
 class CallerRefused(SandboxdError):
@@ -74,6 +81,11 @@ class Overloaded(SandboxdError):
 class Draining(SandboxdError):
     status = "UNAVAILABLE"
     default_reason = "draining"
+
+
+class ApprovalUnavailable(SandboxdError):
+    status = "UNAVAILABLE"
+    default_reason = "approval_unavailable"
 
 
 class AuditUnavailable(SandboxdError):

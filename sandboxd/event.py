@@ -78,6 +78,115 @@ class PolicyDecided(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequested(Event):
+    """Policy leaves an action to people, and it is parked. `shown_sha256` names what they read, whole.
+
+    `binding_sha256` is the digest of all that a grant will be good for. No `approvers`: any operator.
+    """
+
+    rule: ClassVar[str] = "approval.requested"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    shown_sha256: str
+    profile: str
+    reasons: tuple[str, ...]
+    approvers: tuple[str, ...]
+    quorum: int
+    ttl_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalVoted(Event):
+    """An approver (`subject`) agrees, and the quorum needs more. Execution and sandbox are those that asked first."""
+
+    rule: ClassVar[str] = "approval.voted"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    requester: str
+    comment: str
+    votes: int
+    quorum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGranted(Event):
+    """An approver (`subject`) agrees, and that makes the quorum: the identical request may now go ahead, once."""
+
+    rule: ClassVar[str] = "approval.granted"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    requester: str
+    comment: str
+    votes: int
+    quorum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDenied(Event):
+    """An approver (`subject`) says no, which ends it."""
+
+    rule: ClassVar[str] = "approval.denied"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    requester: str
+    comment: str
+    votes: int
+    quorum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRefused(Event):
+    """The vote of `subject` does not count, although policy let it: `reason` is the error's reason code."""
+
+    rule: ClassVar[str] = "approval.refused"
+    priority: ClassVar[Priority] = "Warning"
+
+    approval_id: str
+    action: str
+    requester: str
+    approve: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalExpired(Event):
+    """Nobody decided in time, or (`granted`) nobody used the grant."""
+
+    rule: ClassVar[str] = "approval.expired"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalConsumed(Event):
+    """The grant is used up by the execution of this event, which goes ahead on it."""
+
+    rule: ClassVar[str] = "approval.consumed"
+    priority: ClassVar[Priority] = "Notice"
+
+    approval_id: str
+    action: str
+    binding_sha256: str
+    approvers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionStarted(Event):
     """`enforced` `degraded` `absent` hold guarantee ids, so that the record tells what was not enforced."""
 

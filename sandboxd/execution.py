@@ -12,14 +12,17 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
-from typing import assert_never
 
 from sandboxd.action import ExecutionStart
 from sandboxd.admission import Admission
+from sandboxd.approval import binding
+from sandboxd.approval.answer import APPROVAL_REQUIRED
+from sandboxd.approval.binding import Content
 from sandboxd.errors import AuditUnavailable, PolicyDenied, RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.event import EXCERPT_CHARS
-from sandboxd.gate import Gate, Subject
+from sandboxd.gate import Gate, Subject, require_allowed
 from sandboxd.lifecycle import ExecutionRecord, Registry
+from sandboxd.mediation import ExecMediator
 from sandboxd.model import (
     Accepted,
     ArgvProgram,
@@ -41,7 +44,7 @@ from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.plan import Plan, plan
 from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
 from sandboxd.runtime.base import Runtime
-from sandboxd.span import EventLog, Span, command_of, trace_id_of
+from sandboxd.span import EventLog, Span, command_of, redacted_input, trace_id_of
 from sandboxd.supervise import Clock, Supervision
 
 Item = Accepted | Chunk | Outcome
@@ -134,9 +137,15 @@ class _Line:
         self._span_open = False
         self._asked: EndReason | None = None
         self._supervision: Supervision | None = None
+        self._subject: Subject
+        self._mediator: ExecMediator | None = None
+        self._parked: asyncio.Task[bool] | None = None
+        self._patience_ends = 0.0
 
     def end(self, reason: EndReason) -> None:
         self._asked = self._asked or reason
+        if self._parked is not None:
+            self._parked.cancel()
         if self._supervision is not None:
             self._supervision.end(reason)
 
@@ -149,8 +158,7 @@ class _Line:
         try:
             await self._span.requested(self._request)
             self._span_open = True
-            with self._executor.admission.slot(self._caller.tenant):
-                outcome = await self._registered()
+            outcome = await self._admitted()
         except PolicyDenied:
             outcome = self._outcome_without_run(EndReason.POLICY_DENIED)
             raise
@@ -172,6 +180,33 @@ class _Line:
 
     # --- the steps
 
+    async def _admitted(self) -> Outcome:
+        """Steps 2 to 7, again from the start if they were parked and then approved. No slot is held meanwhile."""
+        while True:
+            try:
+                with self._executor.admission.slot(self._caller.tenant):
+                    return await self._registered()
+            except PolicyDenied as denied:
+                if not await self._approved(denied):
+                    raise
+
+    async def _approved(self, denied: PolicyDenied) -> bool:
+        """Whether the approval that is missing came, within the time that this node lets an Execute wait for it."""
+        executor, approvals = self._executor, self._executor.gate.approvals
+        if approvals is None or not approvals.wait_seconds or denied.reason != APPROVAL_REQUIRED:
+            return False
+        now = executor.clock.time()
+        self._patience_ends = self._patience_ends or now + approvals.wait_seconds
+        executor.registry.add(self._record(), self)
+        try:
+            self._parked = asyncio.create_task(approvals.granted(denied.approval_id, self._patience_ends - now))
+            if self._asked is not None:
+                self._parked.cancel()
+            await asyncio.wait({self._parked})
+            return not self._parked.cancelled() and self._parked.result()
+        finally:
+            executor.registry.forget(self._execution_id)
+
     async def _registered(self) -> Outcome:
         registry = self._executor.registry
         registry.add(self._record(), self)
@@ -191,16 +226,23 @@ class _Line:
         subject = Subject(
             ProfileFacts(profile.name, profile.digest, profile.labels),
             SandboxFacts(self._sandbox_id, profile.isolation),
+            self._content,
+            self._execution_id,
+            self._span.trace_id,
         )
+        self._subject = subject
         engine = executor.gate.engine.name
         decision = await executor.gate.decide(_action(request, profile), self._caller, subject)
         await self._span.decided("execution.start", decision, engine)
-        _require_allowed(decision)
+        require_allowed(decision)
         profile = oblige(profile, decision.obligations)
         runtime = self._runtime(profile.isolation)
         planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
         planned = replace(planned, report=_with_warnings(planned.report, decision))
         return profile, planned, runtime
+
+    def _content(self) -> Content:
+        return binding.execution(self._request, lambda: redacted_input(self._request, self._caller))
 
     async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
         """Steps 6 and 7. From the launch on, every way out destroys the sandbox."""
@@ -208,6 +250,8 @@ class _Line:
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(sandbox.destroy)
             await self._span.started(profile.name, profile.digest, planned.report, sandbox.host_uid)
+            if profile.spec.mediate or profile.spec.report:
+                sandbox.mediate(self._mediated())
             supervision = Supervision(sandbox, planned.exec, self._executor.clock, self.queue)
             undo.pop_all()
         self._supervision = supervision
@@ -218,8 +262,20 @@ class _Line:
         self._accept(profile, planned.report)
         return await supervision.run(self._told)
 
+    def _mediated(self) -> ExecMediator:
+        executor, subject = self._executor, self._subject
+        since = executor.clock.time()
+
+        def older() -> Subject:
+            return replace(subject, sandbox=replace(subject.sandbox, age_seconds=executor.clock.time() - since))
+
+        self._mediator = ExecMediator(executor.gate, self._span, self._caller, older)
+        return self._mediator
+
     async def _told(self, outcome: Outcome) -> None:
         """Nothing of the program is alive any more: on record first, then to the caller."""
+        if self._mediator is not None:
+            outcome = self._mediator.amended(outcome)
         self._executor.registry.ended(self._execution_id, outcome)
         await self._ended(outcome)
         self.outcome.set_result(outcome)
@@ -316,26 +372,6 @@ def _action(request: ExecuteRequest, profile: ResolvedProfile) -> ExecutionStart
         labels=request.labels,
         agent=request.agent,
     )
-
-
-def _require_allowed(decision: Decision) -> None:
-    """Raises `PolicyDenied` for every verdict but those that let the action go ahead."""
-    match decision.verdict:
-        case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM:
-            if decision.obligations.redact:
-                raise Unenforceable(
-                    f"policy demands redaction of {decision.obligations.redact!r}, which this version cannot do",
-                    reason="obligation_unsupported",
-                )
-        case Verdict.DENY | Verdict.ESCALATE:
-            reasons = "; ".join(f"{reason.code}: {reason.message}" for reason in decision.reasons)
-            raise PolicyDenied(
-                f"policy does not allow this: {reasons or 'no reason given'}",
-                reason=decision.reasons[0].code if decision.reasons else "",
-                message_for_agent=decision.message_for_agent or "Policy does not allow this.",
-            )
-        case _:
-            assert_never(decision.verdict)
 
 
 def _with_warnings(report: EnforcementReport, decision: Decision) -> EnforcementReport:

@@ -11,8 +11,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import assert_never
 
-from sandboxd.action import Action
+from sandboxd.action import Action, ApprovalDecide
+from sandboxd.approval import answer, asking
+from sandboxd.approval.binding import Content, nothing
+from sandboxd.approval.office import Approvals
+from sandboxd.errors import PolicyDenied, Unenforceable
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
@@ -24,10 +29,13 @@ MARGIN_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the action is about, besides itself."""
+    """What the action is about, besides itself. `content` is asked only where people are to decide."""
 
     profile: ProfileFacts
     sandbox: SandboxFacts
+    content: Callable[[], Content] = nothing
+    execution_id: str = ""
+    trace_id: str = ""
 
 
 class Gate:
@@ -41,6 +49,7 @@ class Gate:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         deadline_seconds: float = 1.0 + MARGIN_SECONDS,
+        approvals: Approvals | None = None,
     ) -> None:
         self._engine = engine
         self._node = node
@@ -48,10 +57,16 @@ class Gate:
         self._monotonic = monotonic
         self._deadline_seconds = deadline_seconds
         self._memory = Memory(monotonic)
+        self._approvals = approvals
 
     @property
     def engine(self) -> PolicyEngine:
         return self._engine
+
+    @property
+    def approvals(self) -> Approvals | None:
+        """Who is asked where policy leaves an action to people; None: nobody."""
+        return self._approvals
 
     def replace(self, engine: PolicyEngine) -> PolicyEngine:
         """From now on `engine` decides; the former one, for the caller to close."""
@@ -70,9 +85,21 @@ class Gate:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
         decision = _acceptable(await self._ask(engine, document), engine.revision)
+        if asking.wanted(decision):
+            decision = await self._approved(decision, action, caller, subject, document)
+            return replace(decision, input_json=document.document)
         if _repeatable(engine):
             memory.keep(document.key, decision, asked_at)
         return replace(decision, input_json=document.document)
+
+    async def _approved(
+        self, decision: Decision, action: Action, caller: Caller, subject: Subject, document: PolicyInput
+    ) -> Decision:
+        """The decision without its demand for an approval if that was given, else a deny."""
+        # Who decides about an approval needs none himself, or no end would come to it.
+        if self._approvals is None or isinstance(action, ApprovalDecide):
+            return answer.unavailable(decision, "policy asks for an approval, and there is nobody to give one")
+        return await self._approvals.settle(decision, asking.asked(decision, action, caller, subject, document))
 
     def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
         seconds = self._clock()
@@ -87,6 +114,27 @@ class Gate:
             return refusal("policy_timeout", "the policy engine did not answer in time", engine.revision)
         except Exception as error:  # noqa: BLE001  an engine is foreign code, and no failure of it may let an action through
             return refusal("policy_unavailable", f"the policy engine failed: {type(error).__name__}", engine.revision)
+
+
+def require_allowed(decision: Decision) -> None:
+    """Raises `PolicyDenied` for every verdict but those that let the action go ahead."""
+    match decision.verdict:
+        case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM:
+            if decision.obligations.redact:
+                raise Unenforceable(
+                    f"policy demands redaction of {decision.obligations.redact!r}, which this version cannot do",
+                    reason="obligation_unsupported",
+                )
+        case Verdict.DENY | Verdict.ESCALATE:
+            reasons = "; ".join(f"{reason.code}: {reason.message}" for reason in decision.reasons)
+            raise PolicyDenied(
+                f"policy does not allow this: {reasons or 'no reason given'}",
+                reason=decision.reasons[0].code if decision.reasons else "",
+                message_for_agent=decision.message_for_agent or "Policy does not allow this.",
+                approval_id=decision.approval_id,
+            )
+        case _:
+            assert_never(decision.verdict)
 
 
 def _repeatable(engine: PolicyEngine) -> bool:
@@ -105,11 +153,6 @@ def _acceptable(decision: object, revision: str) -> Decision:
         return refusal("policy_malformed", "the decision's reasons or ttl_seconds are ill-typed", decision.revision)
     if not _only_tightens(decision.obligations):
         return refusal("policy_malformed", "the decision's obligations are ill-typed", decision.revision)
-    if decision.verdict is Verdict.ESCALATE or (
-        decision.verdict is not Verdict.DENY and decision.obligations.approval is not None
-    ):
-        reason = Reason("approval_unavailable", "policy asks for an approval, and there is nobody to give one")
-        return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons), ttl_seconds=0.0)
     return decision
 
 
@@ -135,5 +178,17 @@ def _only_tightens(obligations: object) -> bool:
         )
         and (obligations.runtime_floor is None or isinstance(obligations.runtime_floor, Isolation))
         and all(isinstance(name, str) for name in obligations.redact)
-        and (obligations.approval is None or isinstance(obligations.approval, Approval))
+        and (obligations.approval is None or _well_ruled(obligations.approval))
+    )
+
+
+def _well_ruled(approval: object) -> bool:
+    return (
+        isinstance(approval, Approval)
+        and type(approval.ttl_seconds) in (int, float)
+        and 0 < approval.ttl_seconds < math.inf
+        and isinstance(approval.approvers, tuple)
+        and all(isinstance(name, str) for name in approval.approvers)
+        and type(approval.quorum) is int
+        and approval.quorum >= 1
     )

@@ -110,11 +110,11 @@ class Span:
 
     def __init__(self, log: EventLog, caller: Caller, execution_id: str, sandbox_id: str, trace_id: str) -> None:
         self.policy_revision = ""
+        self.trace_id = trace_id
         self._log = log
         self._caller = caller
         self._execution_id = execution_id
         self._sandbox_id = sandbox_id
-        self._trace_id = trace_id
 
     async def requested(self, request: ExecuteRequest) -> None:
         input_sha256 = self._log.store(redacted_input(request, self._caller))
@@ -202,7 +202,7 @@ class Span:
             self._execution_id,
             self._sandbox_id,
             self.policy_revision,
-            self._trace_id,
+            self.trace_id,
         )
 
 

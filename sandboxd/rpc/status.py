@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from sandboxd.errors import AuditUnavailable, RuntimeFailed, SandboxdError
+from sandboxd.errors import AuditUnavailable, PolicyDenied, RuntimeFailed, SandboxdError
 from sandboxd.rpc.convert import text
 
 DOMAIN = "sandboxd.io"
@@ -43,6 +43,8 @@ def details_of(error: Exception, incident: str) -> bytes:
         reason = error.reason
         if error.message_for_agent:
             metadata["message_for_agent"] = text(error.message_for_agent)[:_MESSAGE_CHARS]
+    if isinstance(error, PolicyDenied) and error.approval_id:
+        metadata["approval_id"] = error.approval_id
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     number: int = code_of(error).value[0]

@@ -1,13 +1,16 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sandboxd.action import ExecutionStart
+from sandboxd.approval.binding import Content
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
+from tests.fakes.approvals import BOB, Office
 from tests.fakes.clock import FakeClock
 from tests.fakes.policy import CALLER, FakeEngine, start
 
@@ -47,6 +50,67 @@ async def test_an_approval_that_is_demanded_beside_another_verdict_is_not_passed
     assert decision.ttl_seconds == 0
 
 
+@pytest.mark.parametrize("verdict", [Verdict.ESCALATE, Verdict.ALLOW, Verdict.WARN, Verdict.TRANSFORM])
+async def test_what_is_left_to_people_goes_ahead_once_they_agree(verdict: Verdict, tmp_path: Path) -> None:
+    obligations = Obligations((("wall_seconds", 1.0),), approval=Approval(60.0, (), 1))
+    decision = Decision(verdict, (Reason("c", "m"),), "r1", obligations=obligations, ttl_seconds=60.0)
+    office = Office(tmp_path)
+    engine = FakeEngine(decision, repeatable=True)
+    gate = Gate(engine, approvals=office.approvals)
+    for _ in range(2):
+        parked = await gate.decide(start(), CALLER, SUBJECT)
+        assert (parked.verdict, parked.reasons[0].code) == (Verdict.DENY, "approval_required")
+        assert json.loads(parked.input_json)["action"]["type"] == "execution.start"
+        await office.approve(parked.approval_id, BOB)
+        granted = await gate.decide(start(), CALLER, Subject(PROFILE, replace(SANDBOX, id="1" * 32)))
+        assert granted.verdict is (Verdict.ALLOW if verdict is Verdict.ESCALATE else verdict)
+        assert granted.obligations == Obligations((("wall_seconds", 1.0),))
+        assert granted.approval_id == parked.approval_id
+        assert json.loads(granted.input_json)["sandbox"]["id"] == "1" * 32
+    assert len(engine.asked) == 4, "policy is asked each time, whatever it marks"
+
+
+PARKED = replace(start(), env_names=("APP",), files=("a.txt",))
+
+
+@pytest.mark.parametrize(
+    ("action", "caller", "subject", "revision"),
+    [
+        (replace(PARKED, argv=("/bin/true", "")), CALLER, SUBJECT, "r1"),
+        (replace(PARKED, env_names=("APQ",)), CALLER, SUBJECT, "r1"),
+        (replace(PARKED, files=("b.txt",)), CALLER, SUBJECT, "r1"),
+        (replace(PARKED, stdin_bytes=1), CALLER, SUBJECT, "r1"),
+        (replace(PARKED, network="loopback"), CALLER, SUBJECT, "r1"),
+        (replace(PARKED, limits=replace(PARKED.limits, pids=65)), CALLER, SUBJECT, "r1"),
+        (PARKED, replace(CALLER, subject="uid:1"), SUBJECT, "r1"),
+        (PARKED, replace(CALLER, tenant="other"), SUBJECT, "r1"),
+        (PARKED, CALLER, Subject(replace(PROFILE, digest="e" * 64), SANDBOX), "r1"),
+        (PARKED, CALLER, Subject(PROFILE, replace(SANDBOX, runtime="gvisor")), "r1"),
+        (PARKED, CALLER, Subject(PROFILE, SANDBOX, lambda: Content(b"other contents")), "r1"),
+        (PARKED, CALLER, SUBJECT, "r2"),
+    ],
+)
+async def test_a_grant_does_not_survive_one_change(
+    action: ExecutionStart, caller: Caller, subject: Subject, revision: str, tmp_path: Path
+) -> None:
+    office = Office(tmp_path)
+    gate = Gate(FakeEngine(Decision(Verdict.ESCALATE, (), "r1")), approvals=office.approvals)
+    await office.approve((await gate.decide(PARKED, CALLER, SUBJECT)).approval_id, BOB)
+    gate.replace(FakeEngine(Decision(Verdict.ESCALATE, (), revision)))
+    other = await gate.decide(action, caller, subject)
+    assert (other.verdict, other.reasons[0].code) == (Verdict.DENY, "approval_required")
+    gate.replace(FakeEngine(Decision(Verdict.ESCALATE, (), "r1")))
+    assert (await gate.decide(PARKED, CALLER, SUBJECT)).verdict is Verdict.ALLOW, "the control"
+
+
+async def test_what_is_carried_is_looked_at_only_where_people_decide() -> None:
+    def never() -> Content:
+        raise AssertionError("it costs what is hashed")
+
+    subject = Subject(PROFILE, SANDBOX, never)
+    assert (await Gate(FakeEngine(ALLOW)).decide(start(), CALLER, subject)).verdict is Verdict.ALLOW
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -71,6 +135,10 @@ async def test_an_approval_that_is_demanded_beside_another_verdict_is_not_passed
         (replace(ALLOW, obligations=Obligations((("pids", True),))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations(approval={})), "policy_malformed"),  # type: ignore[arg-type]
         (replace(ALLOW, obligations=Obligations(runtime_floor="gvisor")), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, obligations=Obligations(approval=Approval(0.0, ()))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations(approval=Approval(float("inf"), ()))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations(approval=Approval(1.0, (), 0))), "policy_malformed"),
+        (replace(ALLOW, obligations=Obligations(approval=Approval(1.0, "a"))), "policy_malformed"),  # type: ignore[arg-type]
     ],
     ids=str,
 )
