@@ -1,5 +1,4 @@
-# What the default policy must answer: `codes` are those of its reasons. `sandboxd_test.rego` is how OPA checks them; the
-# embedded engine cannot compile `with input as` over this policy, so the daemon's own tests put each input to it.
+# What the default policy must answer: `codes` are those of its reasons. The tests are in `sandboxd_test.rego`.
 package sandboxd_test
 
 import rego.v1

@@ -28,7 +28,7 @@ _KEYWORDS = frozenset(
     {"as", "contains", "default", "else", "every", "if", "import", "in", "not", "package", "some", "with"}
 )
 # After one of these the statement goes on, on the next line too.
-_CONTINUING = (_KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
+CONTINUING = (_KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
 TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       | (?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)
@@ -133,7 +133,7 @@ def _calls(source: str, tokens: Sequence[re.Match[str]]) -> Iterator[_Call]:
         if match.lastgroup == "name":
             line = source.count("\n", 0, match.start()) + 1
             starts_line = match.start() == 0 or source[match.start() - 1] == "\n" or previous == "default"
-            starts_line = starts_line and last not in _CONTINUING
+            starts_line = starts_line and last not in CONTINUING
             previous = f".{text}" if last == "." else text
         else:
             previous = "]" if text == "]" else ""

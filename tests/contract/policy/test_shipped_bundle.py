@@ -12,6 +12,7 @@ from sandboxd.model import Verdict
 from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_bundle import read_bundle
+from sandboxd.policy.rego_tests import run_tests
 from tests.fakes.policy import question, start
 
 POLICIES = Path(__file__).resolve().parents[3] / "policies"
@@ -36,6 +37,9 @@ async def test_case_of_the_bundles_own_tests_holds(name: str) -> None:
     await engine.close()
     assert decision.verdict == case["verdict"]
     assert [reason.code for reason in decision.reasons] == case["codes"]
+    if decision.verdict is Verdict.DENY:
+        assert decision.reasons and decision.message_for_agent
+        assert all(reason.code and reason.message for reason in decision.reasons)
 
 
 def test_the_bundle_has_cases_and_tests_do_not_run_in_the_daemon() -> None:
@@ -50,3 +54,11 @@ async def test_the_engine_allows_a_shipped_profile_and_names_what_it_denies() ->
     assert (denied.verdict, denied.reasons[0].code) == (Verdict.DENY, "credential_in_env")
     assert "AWS_SECRET_ACCESS_KEY" in denied.message_for_agent
     await engine.close()
+
+
+def test_the_bundles_own_tests_pass_in_the_embedded_engine_and_each_case_has_one() -> None:
+    results = run_tests(read_bundle([POLICIES], tests=True))
+    assert len(results) >= 40
+    assert [result for result in results if not result.passed] == []
+    tests = (POLICIES / "tests" / "sandboxd_test.rego").read_text()
+    assert [name for name in CASES if f'with input as cases["{name}"].input' not in tests] == []
