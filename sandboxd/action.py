@@ -7,6 +7,7 @@ is about to act, put to policy by `gate`. Their JSON forms are in `policy.docume
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sandboxd.finding import CodeFacts, Finding
 from sandboxd.model import Agent, Isolation, Limits
 
 Pairs = tuple[tuple[str, str], ...]
@@ -14,14 +15,18 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStart:
-    """Run a program in a fresh sandbox. `code_sha256` is empty for an argv program."""
+    """Run a program in a fresh sandbox. `code_sha256` is empty for an argv program.
+
+    `findings` and `code` are of the source, also of such as stands in an argument; `code` is null if there is none.
+    """
 
     type: ClassVar[str] = "execution.start"
 
     argv: tuple[str, ...]
     language: str
     code_sha256: str
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    code: CodeFacts | None
     env_names: tuple[str, ...]
     files: tuple[str, ...]
     stdin_bytes: int

@@ -22,6 +22,7 @@ import uvloop
 
 from sandboxd import __version__, config, logs, plugin, recovery
 from sandboxd.admission import Admission
+from sandboxd.analysis.analyser import Analyser
 from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.clock import LoopClock
@@ -61,6 +62,7 @@ class Daemon:
         self._sinks: list[Sink] = []
         self._status = "starting"
         limits = settings.limits
+        self._analyser = Analyser()
         self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
         self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
 
@@ -69,7 +71,7 @@ class Daemon:
         self._watch()
         self._recorder = self._open_journal()
         try:
-            self._profiles = await self._load_profiles()
+            _, self._profiles = await asyncio.gather(self._analyser.start(), self._load_profiles())
             policy = self._settings.policy
             deadline_seconds = policy.deadline_seconds + MARGIN_SECONDS
             self._gate = Gate(await _load_policy(policy), node=self._node, deadline_seconds=deadline_seconds)
@@ -78,6 +80,7 @@ class Daemon:
             finally:
                 await self._gate.engine.close()
         finally:
+            await self._analyser.close()
             await self._recorder.close()
 
     async def _serve(self) -> int:
@@ -162,6 +165,7 @@ class Daemon:
             self._recorder,
             self._admission,
             self._registry,
+            self._analyser,
             LoopClock(asyncio.get_running_loop()),
         )
         return await serve(

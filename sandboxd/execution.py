@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from sandboxd.action import ExecutionStart
 from sandboxd.admission import Admission
+from sandboxd.analysis.analyser import NOTHING, Analyser, Analysis, code_of
 from sandboxd.approval import binding
 from sandboxd.approval.answer import APPROVAL_REQUIRED
 from sandboxd.approval.binding import Content
@@ -70,6 +71,7 @@ class Executor:
         recorder: EventLog,
         admission: Admission,
         registry: Registry,
+        analyser: Analyser,
         clock: Clock,
         ids: Callable[[], str] = new_id,
     ) -> None:
@@ -79,6 +81,7 @@ class Executor:
         self.recorder = recorder
         self.admission = admission
         self.registry = registry
+        self.analyser = analyser
         self.clock = clock
         self.ids = ids
         self._lines: set[asyncio.Task[Outcome]] = set()
@@ -232,7 +235,8 @@ class _Line:
         )
         self._subject = subject
         engine = executor.gate.engine.name
-        decision = await executor.gate.decide(_action(request, profile), self._caller, subject)
+        analysis = await self._analysed()
+        decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, subject)
         await self._span.decided("execution.start", decision, engine)
         require_allowed(decision)
         profile = oblige(profile, decision.obligations)
@@ -243,6 +247,11 @@ class _Line:
 
     def _content(self) -> Content:
         return binding.execution(self._request, lambda: redacted_input(self._request, self._caller))
+
+    async def _analysed(self) -> Analysis:
+        """Of the program's source; one that has none costs nothing."""
+        code = code_of(self._request.program)
+        return NOTHING if code is None else await self._executor.analyser.analyse(code, self._caller.tenant)
 
     async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
         """Steps 6 and 7. From the launch on, every way out destroys the sandbox."""
@@ -355,14 +364,15 @@ def _refuse_reserved(request: ExecuteRequest) -> None:
             )
 
 
-def _action(request: ExecuteRequest, profile: ResolvedProfile) -> ExecutionStart:
+def _action(request: ExecuteRequest, profile: ResolvedProfile, analysis: Analysis) -> ExecutionStart:
     program = request.program
     code = program if isinstance(program, CodeProgram) else None
     return ExecutionStart(
         argv=program.argv if isinstance(program, ArgvProgram) else (),
         language=code.language if code else "",
         code_sha256=hashlib.sha256(code.source.encode("utf-8", "surrogatepass")).hexdigest() if code else "",
-        findings=(),
+        findings=analysis.findings,
+        code=analysis.code,
         env_names=tuple(name for name, _ in request.env),
         files=tuple(file.path for file in request.files),
         stdin_bytes=len(request.stdin),

@@ -118,12 +118,22 @@ def _same(value: object) -> object:
     return value
 
 
+def _each(values: tuple[object, ...]) -> object:
+    return [as_json(value) for value in values]
+
+
+def _if_any(value: object) -> object:
+    return None if value is None else as_json(value)
+
+
 def _writer(hint: Any) -> _Write:
     if hint == Pairs:
         return dict
     if is_dataclass(hint):
         return as_json
-    return _same
+    if not any(map(is_dataclass, typing.get_args(hint))):
+        return _same
+    return _each if typing.get_origin(hint) is tuple else _if_any
 
 
 def _writers(kind: type[Any]) -> tuple[tuple[str, _Write], ...]:
@@ -133,7 +143,9 @@ def _writers(kind: type[Any]) -> tuple[tuple[str, _Write], ...]:
 
 def _reached(kind: type[Any]) -> set[type[Any]]:
     hints = typing.get_type_hints(kind)
-    inner = {hints[field.name] for field in fields(kind) if is_dataclass(hints[field.name])}
+    named = [hints[field.name] for field in fields(kind)]
+    parts = (part for hint in named for part in (hint, *typing.get_args(hint)))
+    inner = {part for part in parts if isinstance(part, type) and is_dataclass(part)}
     return {kind}.union(*map(_reached, inner))
 
 

@@ -35,6 +35,7 @@ _ACTIONS: tuple[Action, ...] = (
         language="",
         code_sha256="",
         findings=(),
+        code=None,
         env_names=(),
         files=(),
         stdin_bytes=0,

@@ -10,6 +10,7 @@ import typing
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any
 
 from sandboxd.action import Pairs
@@ -53,6 +54,8 @@ def _action(kind: type[Any]) -> dict[str, object]:
 def _of(hint: Any) -> dict[str, object]:
     if hint in _PLAIN:
         return _PLAIN[hint]
+    if typing.get_origin(hint) is UnionType:
+        return {"anyOf": [{"type": "null"} if part is NoneType else _of(part) for part in typing.get_args(hint)]}
     if typing.get_origin(hint) is tuple:
         return {"type": "array", "items": _of(typing.get_args(hint)[0])}
     if is_dataclass(hint) and isinstance(hint, type):

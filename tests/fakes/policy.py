@@ -18,6 +18,7 @@ def start(argv: tuple[str, ...] = ("/bin/true",), env_names: tuple[str, ...] = (
         language="",
         code_sha256="",
         findings=(),
+        code=None,
         env_names=env_names,
         files=(),
         stdin_bytes=0,

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.admission import Admission
+from sandboxd.analysis.analyser import Analyser
 from sandboxd.errors import (
     AuditUnavailable,
     Draining,
@@ -75,6 +76,7 @@ class Node:
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     admission: Admission = field(default_factory=lambda: Admission(8, 0, lambda: 0.0))
     registry: Registry = field(default_factory=lambda: Registry(16, 1 << 20, lambda: 1.0))
+    analyser: Analyser = field(default_factory=Analyser)
 
     def __post_init__(self) -> None:
         ids = iter(range(1, 1 << 20))
@@ -85,6 +87,7 @@ class Node:
             self.recorder,
             self.admission,
             self.registry,
+            self.analyser,
             asyncio.get_running_loop(),
             lambda: f"{next(ids):032x}",
         )
@@ -109,8 +112,10 @@ class Node:
 
 
 @pytest.fixture
-async def node(profiles: ProfileSet) -> Node:
-    return Node(profiles)
+async def node(profiles: ProfileSet) -> AsyncIterator[Node]:
+    made = Node(profiles)
+    yield made
+    await made.analyser.close()
 
 
 async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:

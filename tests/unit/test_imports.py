@@ -11,10 +11,23 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
-NOUNS = frozenset({"action", "model", "event", "errors", "plugin"})
-SIDES = frozenset({"approval", "profile", "policy", "runtime", "sink", "audit", "host"})
+NOUNS = frozenset({"action", "model", "event", "errors", "finding", "plugin"})
+SIDES = frozenset({"analysis", "approval", "profile", "policy", "runtime", "sink", "audit", "host"})
 STEPS = frozenset(
-    {"clock", "gate", "pool", "supervise", "lifecycle", "admission", "output", "ending", "mediation", "span", "recovery", "voting"}
+    {
+        "clock",
+        "gate",
+        "pool",
+        "supervise",
+        "lifecycle",
+        "admission",
+        "output",
+        "ending",
+        "mediation",
+        "span",
+        "recovery",
+        "voting",
+    }
 )
 
 # What each top-level name of sandboxd may import of sandboxd, besides itself and the nouns.

@@ -49,6 +49,7 @@ def test_every_field_of_an_action_is_in_its_document() -> None:
         "language": "",
         "code_sha256": "",
         "findings": [],
+        "code": None,
         "env_names": [],
         "files": [],
         "stdin_bytes": 0,

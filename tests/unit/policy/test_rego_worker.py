@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from regopy import Interpreter
 
-from sandboxd.policy.rego_worker import ANSWER, FAILED, UNDEFINED, _Engine, _Input, _load
+from sandboxd.host.confined import ANSWER, FAILED, UNDEFINED
+from sandboxd.policy.rego_worker import _Engine, _Input, _load
 
 ESCAPES = st.text(st.sampled_from('ab"\\\n\t\0\x1b\x7f/{}%`\u2028é😀'), max_size=8)
 VALUES = st.recursive(
