@@ -231,6 +231,51 @@ class SandboxViolated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessExecDecided(Event):
+    """A process of the sandbox is about to become another program. `image` is where its path led when it was asked.
+
+    The process may name another file once it is answered: `degraded` and `absent` of execution.started tell whether
+    the layers hold that bound what can run at all. `layer` refused it; empty if it went ahead.
+    """
+
+    rule: ClassVar[str] = "process.exec_decided"
+
+    image: str
+    command: str
+    arguments: int
+    cwd: str
+    pid: int
+    parent_pid: int
+    verdict: str
+    reason_codes: tuple[str, ...]
+    input_sha256: str
+    engine: str
+    remembered: bool
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallDenied(Event):
+    """`count` equal calls were refused, the last by `pid`; `suppressed` of them have no event of their own.
+
+    `reason` is profile, or why policy could not be asked about an exec: unreadable, fault, too_large, foreign,
+    daemon_busy, late.
+    """
+
+    rule: ClassVar[str] = "syscall.denied"
+    priority: ClassVar[Priority] = "Notice"
+
+    name: str
+    number: int
+    pid: int
+    errno: str
+    reason: str
+    count: int
+    suppressed: int
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
     """`mode` is root, rootless-subuid or rootless-single; `recovered` counts sandboxes found from before."""
 

@@ -84,6 +84,8 @@ class Guarantee(StrEnum):
     LANDLOCK_EXEC = "landlock.exec"
     LANDLOCK_SCOPES = "landlock.scopes"  # signals and abstract unix sockets
     SECCOMP_ALLOWLIST = "seccomp.allowlist"
+    MEDIATION_EXEC = "mediation.exec"  # policy is asked before a program becomes another; what it names may change then
+    MEDIATION_REPORT = "mediation.report"  # refusals of the system calls that the profile lists are on record
     CAPABILITIES_NONE = "capabilities.none"
     NO_NEW_PRIVS = "no_new_privs"
     NETWORK_NONE = "network.none"
@@ -393,6 +395,21 @@ class ExitStatus:
 
     exit_code: int | None
     signal: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCalls:
+    """`count` equal system calls of a sandbox that failed with that errno and about which policy was not asked.
+
+    `reason` is profile where the profile lists the call under `report`; otherwise it says why an exec could not be
+    asked about: unreadable, fault, too_large, foreign, daemon_busy or late. `pid` made the last of them.
+    """
+
+    number: int
+    pid: int
+    errno: int
+    reason: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from errno import errorcode
 from typing import Protocol
 
+from sandboxd.action import ProcessExec
 from sandboxd.ending import cpu_seconds
 from sandboxd.errors import SandboxdError
 from sandboxd.event import (
@@ -20,7 +22,9 @@ from sandboxd.event import (
     ExecutionRequested,
     ExecutionStarted,
     PolicyDecided,
+    ProcessExecDecided,
     SandboxViolated,
+    SyscallDenied,
 )
 from sandboxd.model import (
     ArgvProgram,
@@ -30,6 +34,7 @@ from sandboxd.model import (
     EnforcementRow,
     ExecuteRequest,
     Outcome,
+    RefusedCalls,
     SandboxUsage,
     State,
 )
@@ -168,6 +173,40 @@ class Span:
             )
         )
 
+    async def exec_decided(self, action: ProcessExec, decision: Decision, engine: str, layer: str) -> None:
+        await self._log.record(
+            ProcessExecDecided(
+                *self._ids(decision.revision),
+                image=action.image,
+                command=" ".join(action.argv),
+                arguments=len(action.argv),
+                cwd=action.cwd,
+                pid=action.pid,
+                parent_pid=action.parent_pid,
+                verdict=decision.verdict,
+                reason_codes=tuple(reason.code for reason in decision.reasons),
+                input_sha256=self._log.store(decision.input_json) if decision.input_json else "",
+                engine=engine,
+                remembered=decision.remembered,
+                layer=layer,
+            )
+        )
+
+    async def syscalls_denied(self, name: str, calls: RefusedCalls) -> None:
+        await self._log.record(
+            SyscallDenied(
+                *self._ids(),
+                name=name,
+                number=calls.number,
+                pid=calls.pid,
+                errno=errorcode.get(calls.errno, str(calls.errno)),
+                reason=calls.reason,
+                count=calls.count,
+                suppressed=calls.count - 1,
+                layer="seccomp" if calls.reason == "profile" else "init",
+            )
+        )
+
     async def refused(self, error: SandboxdError) -> None:
         await self._log.record(ExecutionRefused(*self._ids(), reason=error.reason, message=error.message))
 
@@ -193,15 +232,15 @@ class Span:
             )
         )
 
-    def _ids(self) -> tuple[str, str, str, str, str, str]:
-        """The fields common to all events, in their order."""
+    def _ids(self, revision: str = "") -> tuple[str, str, str, str, str, str]:
+        """The fields common to all events, in their order; of another decision than the one to start, its revision."""
         caller = self._caller
         return (
             caller.tenant,
             caller.subject,
             self._execution_id,
             self._sandbox_id,
-            self.policy_revision,
+            revision or self.policy_revision,
             self.trace_id,
         )
 

@@ -64,6 +64,8 @@ REQUIRED = frozenset(
         Guarantee.NAMESPACE_NET,
         Guarantee.FILESYSTEM_ROOT,
         Guarantee.SECCOMP_ALLOWLIST,
+        Guarantee.MEDIATION_EXEC,  # of a profile that has it
+        Guarantee.MEDIATION_REPORT,  # likewise
         Guarantee.CAPABILITIES_NONE,
         Guarantee.NO_NEW_PRIVS,
         Guarantee.NETWORK_NONE,
@@ -120,6 +122,8 @@ def whole(spec: Spec) -> Iterator[str]:
         yield "'spec.seccomp.allow' lacks 'execve'; nothing could run"
     for name in sorted(allowed & {name for group in spec.seccomp.deny for name in group.names}):
         yield f"{name!r} is both allowed and denied"
+    for name in sorted(allowed.intersection(spec.report or ())):
+        yield f"{name!r} is in 'spec.report' but allowed, so nothing refuses it; remove it there"
 
 
 def source_problem(path: str, protected: Sequence[str] = ()) -> str | None:
@@ -238,6 +242,12 @@ def _syscalls(spec: Spec) -> Iterator[Problem]:
                     yield Problem(at, f"{name!r} is never allowed: {floor.NEVER[name]}; remove it")
                 elif name in floor.ALWAYS_ENOSYS:
                     yield Problem(at, f"{name!r} always answers ENOSYS: its arguments cannot be seen; remove it")
+    for index, name in enumerate(spec.report or ()):
+        if not is_syscall(name):
+            known = known_numbers().values()
+            yield Problem(("spec", "report", index), f"{name!r} is not a system call{_did_you_mean(name, known)}")
+        elif any(name in allow.names for allow in spec.seccomp.allow):
+            yield Problem(("spec", "report", index), f"{name!r} is allowed, so nothing refuses it; remove it here")
     for group_index, allow in enumerate(spec.seccomp.allow):
         for index, argument in enumerate(allow.args):
             if any(value & ~argument.mask for value in argument.one_of):
@@ -265,6 +275,7 @@ def _duplicates(spec: Spec) -> Iterator[Problem]:
         (("spec", "interpreters"), (interpreter.language for interpreter in spec.interpreters)),
         (("spec", "landlock", "paths"), (rule.path for rule in spec.landlock.paths)),
         (("spec", "seccomp"), (name for group in seccomp for name in group.names)),
+        (("spec", "report"), spec.report or ()),
     )
     for at, keys in tables:
         for key, count in Counter(keys).items():

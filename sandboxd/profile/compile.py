@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sandboxd.errors import ProfileInvalid
-from sandboxd.profile import checks, seccomp
-from sandboxd.profile.arming import lets_a_program_start
+from sandboxd.profile import checks
 from sandboxd.profile.load import load_profiles
+from sandboxd.profile.mediation import filtered, mediates_exec
 from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.profile.schema import Spec
 from sandboxd.profile.seccomp import Memfd
 from sandboxd.spawner import template
-from sandboxd.spawner.template import Bind, Ceilings, Template, View
+from sandboxd.spawner.template import Bind, Ceilings, Mediation, Template, View
 
 _HOSTNAME = "sandbox"
 
@@ -26,6 +26,7 @@ _HOSTNAME = "sandbox"
 def compiled(profile: ResolvedProfile, memfd: Memfd) -> Template:
     spec = profile.spec
     limits = profile.limits
+    filter_ = filtered(spec, memfd)
     return Template(
         digest=profile.digest,
         name=profile.name,
@@ -36,8 +37,9 @@ def compiled(profile: ResolvedProfile, memfd: Memfd) -> Template:
         workspace_executable=_workspace_executable(spec),
         landlock=tuple(landlock_rules(spec)),
         landlock_scopes=spec.landlock.scopes is not False,
-        seccomp=seccomp.compiled(spec.seccomp, memfd),
-        seccomp_first=lets_a_program_start(seccomp.meaning(spec.seccomp, memfd)),
+        seccomp=filter_.program,
+        seccomp_first=filter_.first,
+        mediation=Mediation(mediates_exec(spec), filter_.reported),
         ceilings=Ceilings(
             memory_bytes=limits.memory_bytes,
             pids=limits.pids,

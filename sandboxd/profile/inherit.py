@@ -42,6 +42,8 @@ def merged(parent: Spec, child: Spec) -> Spec:
             parent.interpreters, child.interpreters, lambda item: item.language, without.interpreters, "interpreters"
         ),
         seccomp=_seccomp(parent.seccomp, child.seccomp, without),
+        mediate=parent.mediate if child.mediate is None else child.mediate,
+        report=parent.report if child.report is None else child.report,
         landlock=Landlock(
             scopes=parent.landlock.scopes if child.landlock.scopes is None else child.landlock.scopes,
             paths=_added(

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from sandboxd.errors import InvalidRequest, ProfileInvalid
-from sandboxd.profile import checks, seccomp
+from sandboxd.profile import checks, mediation
 from sandboxd.profile.document import MAX_BYTES, Document, read
 from sandboxd.profile.document import Path as At
 from sandboxd.profile.inherit import merged
@@ -162,7 +162,7 @@ def _resolved(source: Source, sources: Mapping[str, Source], filters_proved: boo
         if problems:
             raise ProfileInvalid("; ".join(problems))
         if not filters_proved:
-            seccomp.compiled(spec.seccomp)
+            mediation.filtered(spec)
     except ProfileInvalid as error:
         raise source.error(("spec",), error.message) from error
     metadata = source.profile.metadata

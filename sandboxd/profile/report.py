@@ -66,6 +66,10 @@ def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
             return _limits_idle(profile)
         case Guarantee.LIMIT_IO:
             return _limits_io(profile)
+        case Guarantee.MEDIATION_EXEC:
+            return bool(profile.spec.mediate)
+        case Guarantee.MEDIATION_REPORT:
+            return bool(profile.spec.report)
         case _:
             return True
 

@@ -236,7 +236,11 @@ class Without(_Model):
 
 
 class Spec(_Model):
-    """A key left out is the parent's. Without a parent, all but lists and `env` must be there."""
+    """A key left out is the parent's. Without a parent, all but lists and `env` must be there.
+
+    `mediate`: actions inside the sandbox that policy decides, one by one. `report`: system calls whose refusal goes on
+    record. Either list replaces the parent's, and an empty one turns it off.
+    """
 
     description: Annotated[StrictStr, StringConstraints(min_length=1, max_length=2000)]
     extends: Name | None = None
@@ -251,6 +255,8 @@ class Spec(_Model):
     cwd: AbsolutePath | None = None
     interpreters: tuple[Interpreter, ...] = ()
     seccomp: Seccomp = Seccomp()
+    mediate: Annotated[tuple[Literal["process.exec"], ...], Field(max_length=1)] | None = None
+    report: Annotated[tuple[SyscallName, ...], Field(max_length=64)] | None = None
     landlock: Landlock = Landlock()
     limits: LimitSpec = LimitSpec()
     enforcement: Enforcement = Enforcement()

@@ -24,6 +24,7 @@ from sandboxd.profile.schema import Allow, Seccomp
 from sandboxd.profile.walk import Unproven
 
 ALLOW = 0x7FFF0000
+NOTIFY = 0x7FC00000
 _ERRNO = 0x00050000
 KILL_PROCESS = 0x80000000
 _X32_BIT = 0x40000000
@@ -42,22 +43,29 @@ class Memfd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a filter must answer, in the profile's terms. A call in neither table answers EPERM."""
+    """What a filter must answer, in the profile's terms. A call in neither table answers EPERM.
+
+    `notified` are calls that init answers: where it would let one through, or refuse one that is not allowed at all.
+    """
 
     allowed: dict[str, tuple[Rule, ...]]
     errnos: dict[str, int]
+    notified: frozenset[str] = frozenset()
 
     def cases(self, name: str | None) -> Cases:
         """The seccomp actions for a call by its name; None is a number that no kernel we know has."""
         if name is None:
             return always(_errno(errno.ENOSYS))
+        if name in self.notified and name not in self.allowed:
+            return always(NOTIFY)
         if name in self.errnos:
             return always(_errno(self.errnos[name]))
         if name not in self.allowed:
             return always(_errno(errno.EPERM))
         refused = _errno(errno.EPERM)
         pretended = Case(floor.ASKS.get(name, ()), refused), Case(floor.PRETENDED.get(name, ()), _errno(0))
-        return Case(self.allowed[name], ALLOW), *pretended, *always(refused)
+        let = NOTIFY if name in self.notified else ALLOW
+        return Case(self.allowed[name], let), *pretended, *always(refused)
 
     def action(self, name: str | None, args: tuple[int, ...]) -> int:
         return proof.answer(self.cases(name), args)
@@ -67,7 +75,7 @@ def _errno(number: int) -> int:
     return _ERRNO | number
 
 
-def meaning(spec: Seccomp, memfd: Memfd) -> Meaning:
+def meaning(spec: Seccomp, memfd: Memfd, notified: frozenset[str] = frozenset()) -> Meaning:
     """The profile's groups with the floor's argument rules applied; `ProfileInvalid` if they contradict each other."""
     allowed: dict[str, tuple[Rule, ...]] = {}
     errnos = dict.fromkeys(floor.ALWAYS_ENOSYS, errno.ENOSYS)
@@ -85,7 +93,7 @@ def meaning(spec: Seccomp, memfd: Memfd) -> Meaning:
         allowed.pop("memfd_create", None)
     elif memfd is Memfd.SEAL and "memfd_create" in allowed:
         allowed["memfd_create"] = both(allowed["memfd_create"], floor.MEMFD_SEALED)
-    return Meaning(allowed, errnos)
+    return Meaning(allowed, errnos, notified)
 
 
 def _alternatives(group: Allow) -> tuple[Rule, ...]:
@@ -124,14 +132,16 @@ def _token(machine: str) -> int:
     return _ARCHITECTURES[machine]
 
 
-_verified: dict[tuple[str, bytes], bytes] = {}
+_verified: dict[tuple[str, bytes, frozenset[str]], bytes] = {}
 
 
-def compiled(spec: Seccomp, memfd: Memfd = Memfd.SYSCTL, machine: str = "") -> bytes:
+def compiled(
+    spec: Seccomp, memfd: Memfd = Memfd.SYSCTL, machine: str = "", notified: frozenset[str] = frozenset()
+) -> bytes:
     """`struct sock_filter[]`, verified; the same spec is compiled once per process."""
-    key = (f"{machine}:{memfd}", spec.model_dump_json().encode())
+    key = (f"{machine}:{memfd}", spec.model_dump_json().encode(), notified)
     if key not in _verified:
-        wanted = meaning(spec, memfd)
+        wanted = meaning(spec, memfd, notified)
         program = assemble(wanted, machine)
         if (problem := mismatch(program, wanted, machine)) is not None:
             raise ProfileInvalid(f"seccomp: the compiled filter is wrong: {problem}; refuse it and report this")
@@ -150,13 +160,17 @@ def assemble(wanted: Meaning, machine: str = "") -> bytes:
     compiler.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
     compiler.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # binary tree: installs in half the time of a linear filter
     for name, number in wanted.errnos.items():
-        if name in numbers and number != errno.EPERM:
+        if name in numbers and number != errno.EPERM and name not in wanted.notified:
             compiler.add_rule_exactly(_errno(number), name)
     for name, alternatives in wanted.allowed.items():
         if name not in numbers or name in wanted.errnos:
             continue
+        let = pyseccomp.NOTIFY if name in wanted.notified else pyseccomp.ALLOW
         for rule in alternatives:
-            compiler.add_rule_exactly(pyseccomp.ALLOW, name, *(_comparison(match) for match in rule))
+            compiler.add_rule_exactly(let, name, *(_comparison(match) for match in rule))
+    for name in sorted(wanted.notified - wanted.allowed.keys()):
+        if name in numbers:
+            compiler.add_rule_exactly(pyseccomp.NOTIFY, name)
     pretended = _pretended_core_limit(numbers["prlimit64"]) if "prlimit64" in wanted.allowed else b""
     return _prologue(arch, sorted(numbers.values())) + pretended + _exported(compiler)
 

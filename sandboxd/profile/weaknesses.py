@@ -29,6 +29,11 @@ def _sentences(spec: Spec) -> Iterator[str]:
         yield "signals and abstract unix sockets are bounded by namespaces alone, without Landlock"
     if "execveat" in allowed:
         yield "execveat is allowed, so execution by descriptor rests on noexec mounts and memfd alone"
+    if spec.mediate:
+        yield (
+            "a program may swap what it named while policy is asked, and so run what policy would deny; "
+            "what can run at all is for noexec mounts, Landlock and memfd_noexec to say"
+        )
     for bind in spec.root.binds:
         if not _usual(bind.source):
             yield f"the host's {bind.source} can be read in the sandbox"

@@ -7,6 +7,7 @@ Called by `execution` and `supervise`; found by name through `plugin`.
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from sandboxd.action import ProcessExec
 from sandboxd.model import (
     Collected,
     ExecPlan,
@@ -14,9 +15,18 @@ from sandboxd.model import (
     Isolation,
     LaunchPlan,
     LimitId,
+    RefusedCalls,
     RuntimeCapabilities,
     SandboxUsage,
 )
+
+
+class Mediator(Protocol):
+    """Decides what a profile wants asked about, while the program waits. Neither method raises."""
+
+    async def may_exec(self, action: ProcessExec) -> bool: ...
+
+    async def refused(self, calls: RefusedCalls) -> None: ...
 
 
 class Sandbox(Protocol):
@@ -50,6 +60,9 @@ class Sandbox(Protocol):
 
     def limits_reached(self) -> tuple[LimitId, ...]:
         """Limits that init saw reached and the program survived (files, workspace, descriptors)."""
+
+    def mediate(self, mediator: Mediator) -> None:
+        """Have it asked, one question after the other, before `wait` returns. Without one the answer is always no."""
 
     def on_oom(self, callback: Callable[[], None]) -> None:
         """Call back (on the event loop) when the kernel's OOM killer acted in this sandbox."""

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from sandboxd.errors import InvalidRequest, RuntimeFailed
 from sandboxd.model import Collected, ExecPlan, ExitStatus, LimitId, OutputFile, SandboxUsage
 from sandboxd.runtime import counters
+from sandboxd.runtime.base import Mediator
 from sandboxd.runtime.counters import Counters
+from sandboxd.runtime.docket import Docket
 from sandboxd.runtime.link import Link
 from sandboxd.spawner import wire
 
@@ -81,6 +83,7 @@ class ProcessSandbox:
         self._exited: dict[str, asyncio.Future[ExitStatus]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
         self._collecting: dict[int, _Collecting] = {}
+        self._docket: Docket | None = None
         self._next_request = 1
         self._limits_reached: set[LimitId] = set()
         self._ended: asyncio.Future[SandboxUsage] = self._loop.create_future()
@@ -107,7 +110,10 @@ class ProcessSandbox:
         return await started
 
     async def wait(self, execution_id: str) -> ExitStatus:
-        return await asyncio.shield(self._exited[execution_id])
+        ended = await asyncio.shield(self._exited[execution_id])
+        if self._docket is not None:
+            await self._docket.settle()
+        return ended
 
     async def signal(self, execution_id: str, signum: int) -> None:
         self._link.send(wire.Signal(execution_id, signum))
@@ -135,6 +141,9 @@ class ProcessSandbox:
 
     def limits_reached(self) -> tuple[LimitId, ...]:
         return tuple(sorted(self._limits_reached))
+
+    def mediate(self, mediator: Mediator) -> None:
+        self._docket = Docket(mediator, self._link.send)
 
     def on_oom(self, callback: Callable[[], None]) -> None:
         fd = self._counters.oom_descriptor()
@@ -172,6 +181,8 @@ class ProcessSandbox:
                     self._on_exited(message)
                 case wire.FileOpened():
                     self._on_file(message, fds)
+                case wire.Asked() | wire.CallRefused():
+                    self._on_call(message)
                 case wire.Answer(request_id=0):
                     if message.errno:
                         self._fail(f"the sandbox could not be completed: {message.message}")
@@ -204,6 +215,14 @@ class ProcessSandbox:
         else:
             ended = ExitStatus(os.WEXITSTATUS(status), None)
         _resolve(self._exited.get(message.execution_id), ended)
+
+    def _on_call(self, message: wire.Asked | wire.CallRefused) -> None:
+        if message.execution_id not in self._started:
+            raise wire.ProtocolError(f"init asked for execution {message.execution_id!r}, which is not its own")
+        if self._docket is not None:
+            self._docket.add(message)
+        elif isinstance(message, wire.Asked):
+            self._link.send(wire.Answered(message.request_id, errno.EACCES))
 
     def _completed(self, numbers: SandboxUsage) -> SandboxUsage:
         """Without a cgroup: what wait4(2) told of the main process and the children it waited for."""

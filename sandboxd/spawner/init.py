@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from sandboxd.spawner import files, landlock, mounts, payload, plans, rehearsal, sys, wire
 from sandboxd.spawner.ids import PAYLOAD_UID
+from sandboxd.spawner.mediation import Server
 from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.watch import LimitWatch
 
@@ -73,7 +74,8 @@ def furnish(likely: Prepared, prepared: Mapping[str, Prepared], *, single_id: bo
     abi = landlock.abi()
     ruleset_fd = landlock.build(abi, shape.landlock, shape.landlock_scopes) if abi else None
     alike = {digest: other for digest, other in prepared.items() if other.shape == shape}
-    return Cage(shape, alike, room, payload.Bonds(ruleset_fd, likely.filter, shape.seccomp_first, single_id))
+    bonds = payload.Bonds(ruleset_fd, likely.filter, shape.seccomp_first, single_id, shape.mediation.listens)
+    return Cage(shape, alike, room, bonds)
 
 
 class Init:
@@ -86,6 +88,7 @@ class Init:
         self._cage = cage
         self._armed: payload.Armed | None = armed
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
+        self._mediation: Server | None = None  # where the profile wants calls asked about
         self._keepers: set[int] = set()  # of the memory that programs let go of
         self._look_at = 0.0  # when limits are looked at next, while a program runs
         self._poll = select.poll()
@@ -122,6 +125,8 @@ class Init:
             self._answer(0, error)
             raise
         spawner.close()
+        if self._cage.shape.mediation.listens:
+            self._mediation = Server(self._cage.shape.mediation, self._control, self._send, self._poll)
         self._answer(0, None)
         self._poll.register(self._control, select.POLLIN)
         self._serve()
@@ -135,6 +140,8 @@ class Init:
             for pid, execution in list(self._executions.items()):
                 if execution.sock is not None and execution.sock.fileno() in ready:
                     self._report_start(pid, execution)
+            if self._mediation is not None:
+                self._mediation.serve(ready)
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()
@@ -144,6 +151,8 @@ class Init:
     def _look(self) -> None:
         self._look_at = time.monotonic() + _WATCH_SECONDS
         self._dismiss_keepers()
+        if self._mediation is not None:
+            self._mediation.tick()
         for pid, execution in self._executions.items():
             execution.watch.sample(pid)
 
@@ -162,6 +171,8 @@ class Init:
                     self._collect(message)
                 case wire.Signal():
                     self._signal(message)
+                case wire.Answered() if self._mediation is not None:
+                    self._mediation.answered(message)
                 case wire.Stop():
                     self._stop(message)
                 case _:
@@ -186,10 +197,12 @@ class Init:
             payload.release(child, encoded, fds)
         except OSError as error:  # it died waiting; `_reap` buries it
             words = payload.last_words(child.sock)
-            child.sock.close()
+            child.close()
             why = payload.failure(words) if words else ("release", error.errno or errno.EIO, str(error))
             self._send(wire.ExecFailed(plan.execution_id, *why))
             return
+        if self._mediation is not None and child.listener >= 0:
+            self._mediation.watch(child.listener, plan.execution_id, child.pid, child.sock)
         self._dismiss_keepers()  # those of programs that were over before the next look
         self._keepers.add(child.keeper)
         if not self._executions:  # else the next look is due when it was: it would never come if many follow each other
@@ -238,7 +251,7 @@ class Init:
             if pid == 0:
                 return
             if self._armed is not None and pid in (self._armed.pid, self._armed.keeper):  # nor is one of use alone
-                self._armed.sock.close()
+                self._armed.close()
                 self._armed = None
             self._keepers.discard(pid)
             execution = self._executions.pop(pid, None)
@@ -250,6 +263,8 @@ class Init:
         self._report_start(pid, execution)
         if not self._executions and not self._is_alone():
             self._kill_all()
+        if self._mediation is not None:
+            self._mediation.finish(execution.execution_id)
         self._send(
             wire.Exited(
                 execution.execution_id,

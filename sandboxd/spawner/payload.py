@@ -8,6 +8,7 @@ says. Called by `init`.
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ NOT_EXECUTABLE = 126
 _SOCKET_FD = 3
 _LAST_FD = 0x7FFFFFFF
 _ADDRESS_SPACE_FACTOR = 8
+_HAND_OVER_SECONDS = 20.0  # that only a helper which the kernel killed ever takes
 _ALWAYS = (
     (resource.RLIMIT_CORE, 1),  # at 1 the kernel skips a core_pattern pipe handler, at 0 it does not
     (resource.RLIMIT_MEMLOCK, 65536),
@@ -41,6 +43,13 @@ class Armed:
     slot: int
     sock: socket.socket
     keeper: int  # of its memory
+    listener: int = -1  # where its calls are asked about, if they are
+
+    def close(self) -> None:
+        """Nothing is left to be done with it: it died waiting."""
+        self.sock.close()
+        if self.listener >= 0:
+            os.close(self.listener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,7 @@ class Bonds:
     filter: Filter
     filter_first: bool  # it lets through what is still to do, so it need not wait for the plan
     single_id: bool
+    listens: bool = False  # the filter asks: init gets the listener. Only with `filter_first`
 
 
 def arm(slot: int, bonds: Bonds) -> Armed:
@@ -67,11 +77,30 @@ def arm(slot: int, bonds: Bonds) -> Armed:
         finally:
             os._exit(NOT_FOUND)  # whatever happened: never back into init's own code
     theirs.close()
-    told = ours.recv(2048)
-    if not told.isdigit():
-        ours.close()
+    told, listener = _introduction(ours, bonds) if bonds.listens else (ours.recv(2048), -1)
+    armed = Armed(pid, slot, ours, int(told) if told.isdigit() else 0, listener)
+    if not armed.keeper:
+        armed.close()
         raise OSError(errno.ECHILD, "the armed child died" if not told else " ".join(map(str, failure(told))))
-    return Armed(pid, slot, ours, int(told))
+    return armed
+
+
+def _introduction(ours: socket.socket, bonds: Bonds) -> tuple[bytes, int]:
+    """What the child says, and the listener that its helper hands over, in whichever order they come."""
+    told, listener = b"", -1
+    ours.settimeout(_HAND_OVER_SECONDS)
+    while not told or (told.isdigit() and listener < 0):
+        said, fds, _, _ = socket.recv_fds(ours, 2048, 1)
+        if fds:
+            (listener,) = fds
+            os.set_inheritable(listener, False)
+            os.waitpid(int(said), 0)  # it has the child's socket too, whose end must tell of the execve and no later
+        elif said:
+            told = said
+        else:
+            break
+    ours.settimeout(None)
+    return told, listener
 
 
 def release(armed: Armed, plan: bytes, stdio: list[int]) -> None:
@@ -131,7 +160,10 @@ def _become(sock: socket.socket, uid: int, bonds: Bonds) -> NoReturn:
         step = "rehearsal"
         _rlimits(rehearsal.EXECUTE)
         rehearsal.rehearse((rehearsal.EXECUTE,))
-        if bonds.filter_first:
+        if bonds.listens:
+            step = "seccomp"
+            _filter_with_listener(sock, bonds)
+        elif bonds.filter_first:
             step = "seccomp"
             sys.seccomp_set_filter(bonds.filter.program)
         sock.send(str(keeper).encode())
@@ -177,6 +209,23 @@ def _with_kept_memory(sock: socket.socket) -> tuple[socket.socket, int]:
     if fd != _SOCKET_FD:
         raise OSError(errno.EBADF, f"the socket came back as descriptor {fd}")
     return socket.socket(fileno=fd), keeper
+
+
+def _filter_with_listener(sock: socket.socket, bonds: Bonds) -> None:
+    """The filter, whose listener goes to init by a helper without one: to hand it over ourselves is a system call that
+    a profile need not allow. Afterwards the helper is gone, and its copy of the listener with it."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    myself = os.pidfd_open(os.getpid())
+    if sys.fork_with_descriptors() == 0:
+        try:
+            poll = select.poll()
+            poll.register(read, select.POLLIN)
+            poll.register(myself, select.POLLIN)
+            if any(fd == read for fd, _ in poll.poll()):
+                socket.send_fds(sock, [str(os.getpid()).encode()], [int(os.read(read, 16))])
+        finally:
+            os._exit(0)
+    os.write(write, str(sys.seccomp_listen(bonds.filter.program)).encode())
 
 
 def _rlimits(plan: Execute) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ from sandboxd.spawner.cgroup_base import CgroupLimits
 from sandboxd.spawner.ids import PER_SANDBOX
 from sandboxd.spawner.mounts import Room, Stage
 from sandboxd.spawner.seccomp import Filter
-from sandboxd.spawner.template import Template
+from sandboxd.spawner.template import NO_MEDIATION, Mediation, Template
 from sandboxd.spawner.wire import Assign, Execute, Launch
 
 
@@ -26,6 +26,7 @@ class Shape:
     landlock_scopes: bool
     seccomp: bytes
     seccomp_first: bool
+    mediation: Mediation = NO_MEDIATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def _shape(template: Template, stage: Stage) -> Shape:
         template.landlock_scopes,
         template.seccomp,
         template.seccomp_first,
+        template.mediation,
     )
 
 

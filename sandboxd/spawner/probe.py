@@ -67,6 +67,12 @@ _TRIED: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
     "landlock.exec": (("landlock_exec",), "landlock", "only noexec mounts restrict what is executed"),
     "landlock.scopes": (("landlock_scopes",), "landlock", "needs Landlock ABI 6; pid and network namespaces remain"),
     "seccomp.allowlist": (("seccomp",), "seccomp", "a payload could make every system call"),
+    "mediation.exec": (
+        ("notify", "proc"),
+        "seccomp,init,policy",
+        "policy could not be asked when a program becomes another; needs Linux 5.19",
+    ),
+    "mediation.report": (("notify",), "seccomp,init", "a refused system call could not be told of; needs Linux 5.19"),
     "capabilities.none": (("capabilities",), "capset,bounding set", "a payload would keep capabilities"),
     "no_new_privs": (("no_new_privs",), "no_new_privs", "a set-uid program would give a payload privilege"),
     "network.none": (("net",), "netns,seccomp", "a payload could reach the network"),

@@ -20,6 +20,7 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 CLONE_VM: Final = 0x00000100
+CLONE_FILES: Final = 0x00000400
 CLONE_PARENT: Final = 0x00008000
 CLONE_PIDFD: Final = 0x00001000
 CLONE_INTO_CGROUP: Final = 0x200000000
@@ -59,6 +60,9 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 PR_GET_NO_NEW_PRIVS: Final = 39
 
 SECCOMP_SET_MODE_FILTER: Final = 1
+SECCOMP_GET_NOTIF_SIZES: Final = 3
+SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: Final = 32  # Linux 5.19
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 
 SIOCGIFFLAGS: Final = 0x8913
@@ -77,7 +81,9 @@ _X86_64: Final = {
     "capset": 126,
     "pivot_root": 155,
     "keyctl": 250,
+    "execve": 59,
     "seccomp": 317,
+    "execveat": 322,
 }
 _GENERIC: Final = {
     "pivot_root": 41,
@@ -86,7 +92,9 @@ _GENERIC: Final = {
     "rt_sigaction": 134,
     "rt_sigprocmask": 135,
     "keyctl": 219,
+    "execve": 221,
     "seccomp": 277,
+    "execveat": 281,
 }
 _NR: Final = {
     **(_X86_64 if platform.machine() == "x86_64" else _GENERIC),
@@ -100,6 +108,10 @@ _NR: Final = {
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
 }
+
+KEYCTL: Final = _NR["keyctl"]
+EXECVE: Final = _NR["execve"]
+EXECVEAT: Final = _NR["execveat"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -144,18 +156,28 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     flags |= CLONE_PIDFD
     if cgroup_fd is not None:
         flags |= CLONE_INTO_CGROUP
-    packed = struct.pack("=11Q", flags, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd or 0)
+    pid = _clone3(flags, ctypes.addressof(pidfd), _SIGCHLD, cgroup_fd or 0)
+    return pid, pidfd.value if pid else -1
+
+
+def fork_with_descriptors() -> int:
+    """fork(2) of a child of our parent that has our very descriptors: what one opens or closes, both do."""
+    return _clone3(CLONE_FILES | CLONE_PARENT, 0, 0, 0)
+
+
+def _clone3(flags: int, pidfd_at: int, exit_signal: int, cgroup_fd: int) -> int:
+    packed = struct.pack("=11Q", flags, pidfd_at, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd)
     arguments = ctypes.create_string_buffer(packed, len(packed))
     ctypes.pythonapi.PyOS_BeforeFork()
     pid: int = _holding_gil.syscall(_NR["clone3"], arguments, ctypes.c_long(len(packed)))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0, -1
+        return 0
     number = ctypes.get_errno()
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(number, f"clone3: {os.strerror(number)}")
-    return pid, pidfd.value
+    return pid
 
 
 def keep_memory() -> int:
@@ -275,6 +297,24 @@ def join_new_session_keyring() -> None:
 def seccomp_set_filter(program: ctypes.Array[ctypes.c_char]) -> None:
     """Install the filter that `seccomp.program` laid out."""
     _syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, program)
+
+
+def seccomp_listen(program: ctypes.Array[ctypes.c_char]) -> int:
+    """Install a filter that asks: the descriptor of whoever is to answer, close-on-exec.
+
+    A call that was received then waits for its answer until it is killed: a signal would have it made, and asked about,
+    a second time.
+    """
+    flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+    return _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, program)
+
+
+def seccomp_notif_sizes() -> tuple[int, int, int]:
+    """What this kernel writes for a notification, reads for an answer, and shows of a call, in bytes."""
+    sizes = ctypes.create_string_buffer(6)
+    _syscall("seccomp", SECCOMP_GET_NOTIF_SIZES, 0, sizes)
+    notification, answer, call = struct.unpack("=3H", sizes.raw)
+    return notification, answer, call
 
 
 def landlock_create_ruleset(attributes: bytes | None, flags: int = 0) -> int:

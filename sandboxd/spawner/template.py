@@ -55,6 +55,21 @@ class Ceilings:
 
 
 @dataclass(frozen=True, slots=True)
+class Mediation:
+    """Which calls the filter hands to init: every exec that is allowed, and refused ones with their errno."""
+
+    exec: bool = False
+    reported: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def listens(self) -> bool:
+        return self.exec or bool(self.reported)
+
+
+NO_MEDIATION = Mediation()
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """One compiled profile. `landlock` pairs a path with a name of `landlock._ACCESS`."""
 
@@ -70,6 +85,7 @@ class Template:
     seccomp: bytes  # struct sock_filter[], native byte order
     seccomp_first: bool  # it lets through what `payload` does to start a program, so it can be there before the plan
     ceilings: Ceilings
+    mediation: Mediation = NO_MEDIATION  # needs `seccomp_first`
 
 
 def dump(templates: tuple[Template, ...]) -> str:

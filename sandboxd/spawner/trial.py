@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sandboxd.spawner import idmap, ids, landlock, seccomp, sys
+from sandboxd.spawner import idmap, ids, landlock, listener, seccomp, sys
 
 _SECONDS = 20  # for one trial
 _REPORT_BYTES = 64 * 1024
@@ -424,6 +424,7 @@ TRIALS: dict[str, Body] = {
     "landlock_exec": _landlock_exec,
     "landlock_scopes": _landlock_scopes,
     "seccomp": _seccomp,
+    "notify": listener.attempt,
     "capabilities": _capabilities,
     "no_new_privs": _no_new_privs,
     "kill_tree": _kill_tree,

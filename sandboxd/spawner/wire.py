@@ -56,16 +56,13 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """Answer to Launch. Descriptors in the order of `fd_names`: pidfd, init, then counters, then `listen:PORT`s.
-
-    `at_birth`: what the counters stood at before anything of the tenant's was in it.
-    """
+    """Answer to Launch. Descriptors in the order of `fd_names`: pidfd, init, then counters, then `listen:PORT`s."""
 
     request_id: int
     sandbox_id: str
     host_uid: int
     fd_names: tuple[str, ...]
-    at_birth: tuple[tuple[str, float], ...]
+    at_birth: tuple[tuple[str, float], ...]  # what the counters stood at before anything of the tenant's was in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +206,14 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """To Asked: `errno` 0 lets the call be made."""
+
+    request_id: int
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Kill every process but init itself; answered by Answer once none is left."""
 
@@ -269,11 +274,36 @@ class Answer:
     skipped: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A process is about to become another program, and waits for Answered."""
+
+    request_id: int
+    execution_id: str
+    pid: int
+    parent_pid: int
+    image: str
+    argv: tuple[str, ...]
+    cwd: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """`count` equal calls failed with that errno, the last of them by this process, and nobody was asked."""
+
+    execution_id: str
+    number: int
+    pid: int
+    errno: int
+    reason: str  # profile: it lists the call; else why an exec could not be asked about
+    count: int
+
+
 Message = (
     Hello | Adopt | Launched | Refused | SandboxEnded | Reloaded | Drain
     | Launch | Kill | Reload | Ready | Assign
-    | Execute | Put | Collect | Signal | Stop
-    | Started | ExecFailed | Exited | FileOpened | Answer
+    | Execute | Put | Collect | Signal | Answered | Stop
+    | Started | ExecFailed | Exited | FileOpened | Answer | Asked | CallRefused
 )  # fmt: skip
 
 _FORMS: dict[str, Form[Message]] = {cls.__name__: form_of(cls) for cls in get_args(Message)}

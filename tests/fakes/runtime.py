@@ -25,6 +25,7 @@ from sandboxd.model import (
     SandboxUsage,
     State,
 )
+from sandboxd.runtime.base import Mediator
 
 HOST_UID = 1879048192
 
@@ -109,8 +110,12 @@ class FakeSandbox:
     broken: frozenset[str] = frozenset()
     program: FakeProgram | None = None
     oom: Callable[[], None] | None = None
+    mediator: Mediator | None = None
     calls: list[str] = field(default_factory=list)
     _main: asyncio.Task[ExitStatus] | None = None
+
+    def mediate(self, mediator: Mediator) -> None:
+        self.mediator = mediator
 
     async def start(self, plan: ExecPlan, stdin: int, stdout: int, stderr: int) -> int:
         await self._step("start")

@@ -1,0 +1,83 @@
+"""What an execution does while it runs and its profile wants asked about: each exec is decided, and recorded first.
+
+Fails closed: what cannot be decided, carried out or recorded is refused. Never touches the sandbox, which asks. Made by
+`execution`, called by a runtime's sandbox.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from sandboxd.action import ProcessExec
+from sandboxd.errors import AuditUnavailable
+from sandboxd.gate import Gate, Subject
+from sandboxd.model import Caller, Decision, Obligations, Outcome, Reason, RefusedCalls, Verdict, Violation
+from sandboxd.profile.seccomp import known_numbers
+from sandboxd.span import Span
+
+MOST_VIOLATIONS = 16
+MOST_MESSAGES = 3
+_SHOWN_CHARS = 200
+
+log = logging.getLogger(__name__)
+
+
+class ExecMediator:
+    """Implements `runtime.base.Mediator`. `subject` is asked for each question: a sandbox grows older."""
+
+    def __init__(self, gate: Gate, span: Span, caller: Caller, subject: Callable[[], Subject]) -> None:
+        self._gate = gate
+        self._span = span
+        self._caller = caller
+        self._subject = subject
+        self._denied: dict[str, tuple[str, int]] = {}  # reason code → first image, how often
+        self._messages: dict[str, None] = {}
+
+    async def may_exec(self, action: ProcessExec) -> bool:
+        engine = self._gate.engine.name
+        decision = _only_yes_or_no(await self._gate.decide(action, self._caller, self._subject()))
+        allowed = decision.verdict in (Verdict.ALLOW, Verdict.WARN)
+        try:
+            await self._span.exec_decided(action, decision, engine, "" if allowed else "policy")
+        except AuditUnavailable as error:
+            log.error("an exec is not on record, so it is refused", extra={"error": str(error)})
+            return False
+        if not allowed:
+            self._remember(action, decision)
+        return allowed
+
+    async def refused(self, calls: RefusedCalls) -> None:
+        try:
+            await self._span.syscalls_denied(known_numbers().get(calls.number, ""), calls)
+        except AuditUnavailable as error:  # they were refused all the same, and the next action is
+            log.error("a refused system call is not on record", extra={"error": str(error)})
+
+    def amended(self, outcome: Outcome) -> Outcome:
+        """With what was denied on the way to this end."""
+        if not self._denied:
+            return outcome
+        violations = tuple(
+            Violation("policy", code, f"{image!r:.{_SHOWN_CHARS}} was not run; {count} in all were refused for this")
+            for code, (image, count) in self._denied.items()
+        )
+        messages = tuple(message for message in (outcome.message_for_agent, *self._messages) if message)
+        return replace(
+            outcome, violations=outcome.violations + violations, message_for_agent=" ".join(dict.fromkeys(messages))
+        )
+
+    def _remember(self, action: ProcessExec, decision: Decision) -> None:
+        code = decision.reasons[0].code if decision.reasons else "policy_denied"
+        image, count = self._denied.get(code, (action.image, 0))
+        if count or len(self._denied) < MOST_VIOLATIONS:
+            self._denied[code] = (image, count + 1)
+        if len(self._messages) < MOST_MESSAGES:
+            self._messages[decision.message_for_agent or "Policy does not allow a program that it tried to run."] = None
+
+
+def _only_yes_or_no(decision: Decision) -> Decision:
+    """A sandbox that runs takes no tighter limits and no other runtime, so with such an obligation the answer is no."""
+    demands = replace(decision.obligations, approval=None) != Obligations()
+    if decision.verdict is Verdict.DENY or not (demands or decision.verdict is Verdict.TRANSFORM):
+        return decision
+    reason = Reason("obligation_unsupported", "an exec in a running sandbox can only be allowed or denied")
+    return replace(decision, verdict=Verdict.DENY, reasons=(reason, *decision.reasons))
