@@ -3,6 +3,7 @@
 Medians of different runs must never be compared with each other; ratios of one run may. Called by `__main__`.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from bench.timing import Sample
 
 PROGRAMS = (("/bin/true",), ("/usr/bin/python3", "-c", "print(1)"))
 WARM_ROUNDS = 3
+_SEED = 7  # of the order within the rounds
 
 
 @dataclass(slots=True)
@@ -49,12 +51,12 @@ def race(program: Sequence[str], peers: Sequence[Peer], nodes: Sequence[Ours], r
     before = [0.0 for _ in nodes]
     runners: list[Callable[[], Sample]] = [_executes(node, program) for node in nodes]
     runners += [_spawns(peer, program) for peer in peers]
+    order = random.Random(_SEED)
     for number in range(-WARM_ROUNDS, rounds):
         if number == 0:
             before = [node.cpu() for node in nodes]
-        # Each round begins with another one, so that nobody always follows the same neighbour's clean-up.
-        for place in range(len(runners)):
-            index = (place + number) % len(runners)
+        # In another order each time: who always follows the same neighbour runs while that one is cleaned up.
+        for index in order.sample(range(len(runners)), len(runners)):
             sample = runners[index]()
             if number >= 0:
                 columns[index].add(sample)
