@@ -128,13 +128,25 @@ def _split_url(url: str) -> SplitResult:
     return split
 
 
+class Shadow(_Section):
+    """A second policy that is asked what the first one was, and decides nothing; see docs/bundles.md."""
+
+    paths: Annotated[tuple[AbsolutePath, ...], Field(min_length=1)]
+    queue: Annotated[int, Field(ge=1, le=65536)] = 1024
+
+
 class Policy(_Section):
-    """Which engine decides, and what it reads or asks. Empty paths: the shipped bundle."""
+    """Which engine decides, and what it reads or asks. Empty paths: the shipped bundle.
+
+    With a `verification_key` (PEM) nothing is read but one bundle that it signed, and the shadow's.
+    """
 
     engine: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "rego"
     paths: tuple[AbsolutePath, ...] = ()
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
     opa: Opa | None = None
+    verification_key: AbsolutePath | None = None
+    shadow: Shadow | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "Policy":
@@ -144,11 +156,17 @@ class Policy(_Section):
             raise ValueError("paths are for the embedded engine, and 'opa' has its own policy; leave them out")
         if self.engine == "rego" and self.opa is not None:
             raise ValueError("an OPA server is configured and would not be asked; set engine: opa, or leave opa out")
+        if self.engine != "rego" and self.verification_key is not None:
+            raise ValueError("verification_key is for the embedded engine; an OPA server verifies what it loads itself")
         return self
 
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
         return tuple(map(Path, self.paths)) or (shipped("policies"),)
+
+    @property
+    def key_path(self) -> Path | None:
+        return None if self.verification_key is None else Path(self.verification_key)
 
 
 class IdRange(_Section):

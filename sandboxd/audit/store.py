@@ -93,6 +93,21 @@ def find(directory: Path, digest: str) -> bytes:
     raise FileNotFoundError(errno.ENOENT, "no such document", digest)
 
 
+def find_all(directory: Path, digests: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+    """Each of those documents that is there and is what its digest says, once, in one pass. OSError as `packs`."""
+    missing = set(digests)
+    for pack in packs(directory):
+        size = os.fstat(pack).st_size
+        for found, offset, length in _index(pack):
+            if found in missing:
+                document = os.pread(pack, min(length, max(size - offset, 0)), offset)
+                if hashlib.sha256(document).hexdigest() == found:
+                    missing.discard(found)
+                    yield found, document
+        if not missing:
+            return
+
+
 def packs(directory: Path) -> Iterator[int]:
     """Each opened until the next is asked for, newest first; one that is deleted meanwhile is passed over.
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sandboxd.cli import policy
+
 if TYPE_CHECKING:
     from sandboxd.client.sync import Client
 
@@ -22,6 +24,7 @@ app = typer.Typer(
 )
 profile_app = typer.Typer(name="profile", help="Look at the node's profiles.", no_args_is_help=True)
 app.add_typer(profile_app)
+app.add_typer(policy.app)
 
 Address = Annotated[
     str | None,

@@ -40,6 +40,11 @@ class RegoEngine:
         self._closed = False
 
     @property
+    def bundle(self) -> Bundle:
+        """What it decides by."""
+        return self._bundle
+
+    @property
     def repeatable(self) -> bool:
         return not self._reads_the_moment and self._worker is not None and self._worker.alive
 
@@ -97,7 +102,7 @@ async def create(settings: Policy) -> PolicyEngine:
 
     Blocks the loop until that is proved: a worker dies with the thread that started it, so it is this one.
     """
-    bundle = read_bundle(settings.bundle_paths)
+    bundle = read_bundle(settings.bundle_paths, settings.key_path)
     check_calls(bundle.modules)
     worker = _start(bundle)
     try:

@@ -1,0 +1,90 @@
+"""`sandboxctl policy`: what comes before a policy decides anything here, and what is in force now.
+
+`test`, `check` and `replay` need no daemon. Each command imports what it needs when it is called.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="policy", help="Try a policy before it decides, and see which one does.", no_args_is_help=True)
+
+Bundles = Annotated[
+    list[Path] | None,
+    typer.Option("--policy", "-p", metavar="PATH", help="Directory, .rego file or bundle. Without one: the shipped."),
+]
+Key = Annotated[
+    Path | None, typer.Option("--verification-key", metavar="FILE", help="Public key (PEM) that signed the bundle.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def test(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Directory, .rego file or bundle. Default: shipped."),
+    ] = None,
+    verification_key: Key = None,
+) -> None:
+    """Run a policy's own tests in the embedded engine and, if it is there, in `opa`; exit 1 if one fails.
+
+    It is also a failure if the two do not agree, or if there are no tests.
+    """
+    from sandboxd.cli.policy_tests import run
+
+    with _told():
+        raise typer.Exit(run(paths or (), verification_key))
+
+
+@app.command()
+def check(
+    action: Annotated[
+        Path, typer.Argument(metavar="ACTION.json", help="An input of policy: policies/schemas/input.json.")
+    ],
+    policy: Bundles = None,
+    verification_key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain what a policy decides for one input, and which of its rules hold. Decides nothing that happens."""
+    from sandboxd.cli.policy_check import explain
+
+    with _told():
+        explain(action, policy or (), verification_key, as_json=as_json)
+
+
+@app.command()
+def replay(
+    bundle: Annotated[list[Path], typer.Option("--bundle", "-b", metavar="NEW", help="The policy to decide again by.")],
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="How far back: 90m, 12h, 7d.")] = "7d",
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", metavar="DIR", help="The node's state. Default: as for `sandboxd serve`."),
+    ] = None,
+    verification_key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide what is on record again under another policy, and print what would change; exit 1 if anything would."""
+    from sandboxd.cli.policy_replay import run
+
+    with _told():
+        raise typer.Exit(run(bundle, since, state_dir, verification_key, as_json=as_json))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whatever is wrong with the policy or the command line is said, a line for each mistake, and exits 125."""
+    from sandboxd.cli.ending import FAILED
+    from sandboxd.cli.mistake import Mistake
+    from sandboxd.cli.run import say
+    from sandboxd.errors import SandboxdError
+
+    try:
+        yield
+    except (Mistake, SandboxdError) as error:
+        for line in str(error).splitlines():
+            say(line)
+        raise typer.Exit(FAILED) from error
