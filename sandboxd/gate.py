@@ -81,7 +81,9 @@ class Gate:
             document = self._document(action, caller, subject)
         except ValueError as error:
             return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
-        if _repeatable(engine) and (known := memory.recall(document.key)) is not None:
+        # A remote policy changes without a reload: what an earlier revision of it said is not asked for again.
+        known = memory.recall(document.key) if _repeatable(engine) else None
+        if known is not None and known.revision == engine.revision:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
         decision = _acceptable(await self._ask(engine, document), engine.revision)

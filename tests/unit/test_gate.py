@@ -55,7 +55,7 @@ async def test_what_is_left_to_people_goes_ahead_once_they_agree(verdict: Verdic
     obligations = Obligations((("wall_seconds", 1.0),), approval=Approval(60.0, (), 1))
     decision = Decision(verdict, (Reason("c", "m"),), "r1", obligations=obligations, ttl_seconds=60.0)
     office = Office(tmp_path)
-    engine = FakeEngine(decision, repeatable=True)
+    engine = FakeEngine(decision, revision=decision.revision, repeatable=True)
     gate = Gate(engine, approvals=office.approvals)
     for _ in range(2):
         parked = await gate.decide(start(), CALLER, SUBJECT)
@@ -196,8 +196,16 @@ LASTING = replace(ALLOW, ttl_seconds=60.0)
 
 
 def remembering(clock: FakeClock, answer: object = LASTING) -> tuple[Gate, FakeEngine]:
-    engine = FakeEngine(answer, repeatable=True)
+    engine = FakeEngine(answer, revision=ALLOW.revision, repeatable=True)
     return Gate(engine, node="n", monotonic=clock.time), engine
+
+
+async def test_what_an_earlier_revision_said_is_asked_anew() -> None:
+    gate, engine = remembering(FakeClock())
+    for revision, asked in (("1", 1), ("1", 1), ("2", 2), ("2", 2), ("1", 3)):
+        engine.answer, engine.revision = replace(LASTING, revision=revision), revision
+        assert (await gate.decide(start(), CALLER, SUBJECT)).revision == revision
+        assert len(engine.asked) == asked
 
 
 async def test_an_equal_question_gets_the_same_answer_until_its_time_is_over() -> None:
@@ -260,15 +268,15 @@ async def test_a_new_engine_remembers_nothing_even_of_a_question_under_way() -> 
             await go.wait()
             return LASTING
 
-    gate = Gate(Slow(repeatable=True))
+    gate = Gate(Slow(revision=ALLOW.revision, repeatable=True))
     under_way = asyncio.create_task(gate.decide(start(), CALLER, SUBJECT))
     await asked.wait()
-    denying = FakeEngine(replace(LASTING, verdict=Verdict.DENY), repeatable=True)
+    denying = FakeEngine(replace(LASTING, verdict=Verdict.DENY), revision=ALLOW.revision, repeatable=True)
     gate.replace(denying)
     go.set()
     assert (await under_way).verdict is Verdict.ALLOW
     assert (await gate.decide(start(), CALLER, SUBJECT)).verdict is Verdict.DENY
-    gate.replace(FakeEngine(LASTING, repeatable=True))
+    gate.replace(FakeEngine(LASTING, revision=ALLOW.revision, repeatable=True))
     assert (await gate.decide(start(), CALLER, SUBJECT)).verdict is Verdict.ALLOW
 
 
