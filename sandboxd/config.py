@@ -110,11 +110,14 @@ class Opa(_Section):
         """Whether nobody on the way can read or change what is asked and answered."""
         if self.scheme != "http":
             return True
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return _loopback(urlsplit(self.url).hostname or "")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _split_url(url: str) -> SplitResult:
@@ -167,6 +170,37 @@ class Policy(_Section):
     @property
     def key_path(self) -> Path | None:
         return None if self.verification_key is None else Path(self.verification_key)
+
+
+class Webhook(_Section):
+    """Who is told of approvals that are asked for and decided. What it is sent stands in docs/approvals.md."""
+
+    url: str
+    token_file: AbsolutePath | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _private(cls, url: str) -> str:
+        split = _split_url(url)
+        if split.username is not None or split.password is not None or split.fragment:
+            raise ValueError("holds a user or a fragment; leave them out (a token goes to token_file)")
+        if not split.hostname or not (
+            split.scheme == "https" or (split.scheme == "http" and _loopback(split.hostname))
+        ):
+            raise ValueError("can be read on its way; use https://HOST, or http with a loopback address")
+        return url
+
+
+class ApprovalSettings(_Section):
+    """What policy leaves to people. `wait_seconds`: so long an Execute waits for them, 0 tells its caller at once.
+
+    `max_pending` and `max_per_minute` are for each requester: what is beyond is denied.
+    """
+
+    wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    max_pending: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_per_minute: Annotated[int, Field(ge=1, le=1000)] = 10
+    webhook: Webhook | None = None
 
 
 class IdRange(_Section):
@@ -229,6 +263,7 @@ class Config(_Section):
     state_dir: AbsolutePath
     profiles: Profiles = Profiles()
     policy: Policy = Policy()
+    approvals: ApprovalSettings = ApprovalSettings()
     runtimes: Runtimes = Runtimes()
     audit: Audit = Audit()
     sinks: tuple[SinkSettings, ...] = (SinkSettings(type="stdout"),)

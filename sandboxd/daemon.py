@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,22 +23,28 @@ import uvloop
 from sandboxd import __version__, config, logs, plugin, recovery
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import Analyser
+from sandboxd.approval.case import Update, last_change
+from sandboxd.approval.clock import ForwardClock, steady
+from sandboxd.approval.desk import Desk, Fatigue
+from sandboxd.approval.office import Approvals
+from sandboxd.approval.store import DIRECTORY, Store
 from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.clock import LoopClock
-from sandboxd.config import Config, Policy
+from sandboxd.config import Config
 from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
 from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
-from sandboxd.execution import Executor
+from sandboxd.execution import Executor, new_id
 from sandboxd.gate import MARGIN_SECONDS, Gate
 from sandboxd.lifecycle import Registry
 from sandboxd.model import EndReason, Isolation
-from sandboxd.policy.base import PolicyEngine
 from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.sink.base import Sink, SinkUnavailable
+from sandboxd.voting import Voting
 
 EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
 STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and sinks
@@ -60,6 +66,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sinks: list[Sink] = []
+        self._webhooks: list[Callable[[], Coroutine[None, None, None]]] = []
         self._status = "starting"
         limits = settings.limits
         self._analyser = Analyser()
@@ -74,10 +81,15 @@ class Daemon:
             _, self._profiles = await asyncio.gather(self._analyser.start(), self._load_profiles())
             policy = self._settings.policy
             deadline_seconds = policy.deadline_seconds + MARGIN_SECONDS
-            self._gate = Gate(await _load_policy(policy), node=self._node, deadline_seconds=deadline_seconds)
+            self._approvals = self._open_approvals()
+            self._rollout = Rollout(policy, Path(self._settings.state_dir), self._recorder.record)
+            engine = await self._rollout.load()
+            self._gate = Gate(engine, node=self._node, deadline_seconds=deadline_seconds, approvals=self._approvals)
             try:
+                await self._rollout.attach(self._gate)
                 return await self._serve()
             finally:
+                await self._rollout.close()
                 await self._gate.engine.close()
         finally:
             await self._analyser.close()
@@ -87,6 +99,8 @@ class Daemon:
         await self._recover()
         await self._prove_sinks()
         feeds = [asyncio.create_task(self._feed(sink).run()) for sink in self._sinks]
+        feeds.append(asyncio.create_task(self._approvals.run()))
+        feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
         server = None
         code, reason = EX_SOFTWARE, "start_failed"
         try:
@@ -129,6 +143,26 @@ class Daemon:
         audit = self._settings.audit
         boot_id = secrets.token_hex(16)
         return Recorder.open(state, self._node, boot_id, audit.durability, segment_bytes=audit.segment_bytes)
+
+    def _open_approvals(self) -> Approvals:
+        """With what an earlier life left pending and granted."""
+        settings = self._settings.approvals
+        directory = Path(self._settings.state_dir) / DIRECTORY
+        try:
+            store = Store(directory)
+            cases = store.load()
+        except OSError as error:
+            raise ConfigInvalid(f"approvals cannot be kept in {str(directory)!r}: {error.strerror}") from error
+        clock = ForwardClock(time.time, steady, max(map(last_change, cases), default=0.0))
+        desk = Desk(Fatigue(settings.max_pending, settings.max_per_minute), cases)
+        tell: Callable[[Update], None] = lambda _: None  # noqa: E731
+        if settings.webhook is not None:
+            from sandboxd.approval.webhook import Webhook  # takes a while
+
+            webhook = Webhook(settings.webhook.url, settings.webhook.token_file, self._node)
+            self._webhooks.append(webhook.run)
+            tell = webhook.tell
+        return Approvals(desk, store, self._recorder, clock.time, new_id, tell, settings.wait_seconds)
 
     async def _recover(self) -> None:
         """What an earlier daemon supervised cannot be continued: end it, and close its record."""
@@ -176,6 +210,8 @@ class Daemon:
             runtimes=runtimes,
             policy_revision=lambda: self._gate.engine.revision,
             facts=NodeFacts(__version__, self._node, hello.kernel, hello.mode),
+            approvals=self._approvals,
+            voting=Voting(self._gate, self._approvals, self._recorder),
         )
 
     # --- profiles and policy
@@ -203,13 +239,14 @@ class Daemon:
         async with self._reloading:
             try:
                 profiles = await self._load_profiles(templates)
-                engine = await _load_policy(self._settings.policy)
+                engine = await self._rollout.reload()
             except (SandboxdError, OSError) as error:
                 log.error("reload failed, everything stays as it was", extra={"error": str(error)})
                 await self._record_reload(self._profiles, str(error), ok=False)
                 self._runtime.ready(f"{self._status}; the last reload failed, everything is as it was")
                 return
-            self._profiles, former = profiles, self._gate.replace(engine)
+            self._profiles = profiles
+            former = await self._rollout.replace(engine)
             log.info("reloaded", extra={"profiles": profiles.names(), "policy_revision": engine.revision})
             await self._record_reload(profiles, "", ok=True)
             self._runtime.ready(self._status)
@@ -227,6 +264,7 @@ class Daemon:
         """Refuse new work, let what runs end by itself for that long, then end it."""
         log.info("draining", extra={"grace_seconds": grace_seconds, "executions": self._registry.living})
         self._admission.drain()
+        self._approvals.close()
         await server.drain()
         for seconds in (grace_seconds, STOP_SECONDS):
             with contextlib.suppress(TimeoutError):
@@ -239,12 +277,6 @@ class Daemon:
             await self._recorder.record(DaemonStopped(*NODE_EVENT, reason))
         except AuditUnavailable as error:
             log.error("stop is not on record", extra={"error": str(error)})
-
-
-async def _load_policy(settings: Policy) -> PolicyEngine:
-    """The configured engine, once it has answered its samples."""
-    engine: PolicyEngine = await plugin.implementation("policy", settings.engine).create(settings)
-    return engine
 
 
 async def _end(feeds: Sequence[asyncio.Task[None]]) -> None:

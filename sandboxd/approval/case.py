@@ -92,6 +92,11 @@ def expires_at(case: Case) -> float:
     return (case.votes[-1].at if _granted(case) else case.requested_at) + case.asked.rule.ttl_seconds
 
 
+def last_change(case: Case) -> float:
+    """It has been that late when this was written."""
+    return case.votes[-1].at if case.votes else case.requested_at
+
+
 def may_approve(case: Case, caller: Caller) -> bool:
     """By what the policy says of approvers alone; that nobody decides about himself is asked elsewhere."""
     named = case.asked.rule.approvers or (f"role:{OPERATOR}",)

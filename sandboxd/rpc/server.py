@@ -14,9 +14,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from sandboxd.approval.office import Approvals
+from sandboxd.execution import new_id
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Isolation
 from sandboxd.profile.load import ProfileSet
+from sandboxd.rpc.approval import ApprovalService
 from sandboxd.rpc.interceptors import Handler, Interceptors, Method, Streaming, Unary
 from sandboxd.rpc.listener import Listener
 from sandboxd.rpc.node import NodeFacts, NodeService
@@ -25,6 +28,7 @@ from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.relay import Relay
 from sandboxd.rpc.sandbox import Executes, SandboxService
 from sandboxd.runtime.base import Runtime
+from sandboxd.voting import Voting
 
 ROOT = 0
 _KEEPALIVE_MILLISECONDS = 60_000
@@ -86,6 +90,8 @@ async def serve(
     runtimes: Mapping[Isolation, Runtime],
     policy_revision: Callable[[], str],
     facts: NodeFacts,
+    approvals: Approvals,
+    voting: Voting,
 ) -> Server:
     """A server that answers from now on, or `ConfigInvalid` if its socket cannot be had.
 
@@ -95,6 +101,7 @@ async def serve(
         SandboxService(executor, registry, config.max_message_bytes, config.run_output_bytes),
         ProfileService(profiles),
         NodeService(facts, runtimes, policy_revision),
+        ApprovalService(approvals, voting, new_id),
     )
     names = tuple(service.NAME for service in services)
     peers = Peers(frozenset((os.geteuid(), ROOT, *config.allowed_uids)))

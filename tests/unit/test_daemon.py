@@ -18,7 +18,7 @@ from sandboxd.audit.recorder import Recorder
 from sandboxd.config import Config, shipped
 from sandboxd.config import parse as parse_config
 from sandboxd.daemon import EX_CONFIG, EX_SOFTWARE, Daemon
-from sandboxd.errors import ConfigInvalid, Draining, RuntimeFailed
+from sandboxd.errors import ConfigInvalid, Draining, PolicyDenied, RuntimeFailed
 from sandboxd.model import Accepted, ArgvProgram, Caller, EndReason, ExecuteRequest, Outcome
 from sandboxd.policy import rego_process
 from sandboxd.profile.load import load_profiles
@@ -28,6 +28,7 @@ from tests.fakes.spawner import FakeSpawner, Templates
 from tests.unit.test_recovery import STARTED, requested
 
 CALLER = Caller("local", "uid:0", (), "Execute")
+APPROVER = Caller("local", "uid:7", ("operator",), "Approve")
 REQUEST = ExecuteRequest(ArgvProgram(("/bin/true",)))
 
 
@@ -136,6 +137,64 @@ async def test_what_a_dead_daemon_left_is_ended_before_anything_is_served(home: 
     assert ended["ids"]["execution_id"] == "a"
     assert ended["fields"]["detail"] == "daemon_restarted"
     assert started["fields"]["recovered"] == 2
+
+
+ESCALATING = """package sandboxd
+import rego.v1
+decision := {"verdict": "allow", "reasons": []} if input.action.type != "execution.start"
+decision := {"verdict": "escalate", "reasons": [], "obligations": {"approval": {"ttl_seconds": 600, "quorum": 1}}} if {
+	input.action.type == "execution.start"
+}
+"""
+
+
+async def refusal(node: Daemon) -> PolicyDenied:
+    with pytest.raises(PolicyDenied) as caught:
+        [_ async for _ in node._executor.execute(REQUEST, CALLER)]
+    return caught.value
+
+
+async def test_what_was_approved_before_a_restart_is_used_once_after_it(home: Path) -> None:
+    shutil.rmtree(home / "policies")
+    (home / "policies").mkdir()
+    (home / "policies" / "sandboxd.rego").write_text(ESCALATING)
+    async with running(home, FakeSpawner()) as (node, _):
+        denied = await refusal(node)
+        assert denied.reason == "approval_required"
+        await node._approvals.vote(denied.approval_id, APPROVER, approve=True, comment="")
+    async with running(home, FakeSpawner()) as (node, _):
+        outcome = [item async for item in node._executor.execute(REQUEST, CALLER)][-1]
+        assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.EXITED
+        assert (await refusal(node)).approval_id != denied.approval_id
+    assert rules(home).count("approval.consumed") == 1
+
+
+async def test_a_place_for_approvals_that_cannot_be_used_refuses_to_start(home: Path) -> None:
+    (home / "state").mkdir()
+    (home / "state" / "approvals").write_text("not a directory")
+    spawner = FakeSpawner()
+    with pytest.raises(ConfigInvalid, match="approvals cannot be kept"):
+        async with running(home, spawner):
+            pass
+    assert not spawner.served.is_set()
+
+
+async def test_the_webhook_is_told_by_a_running_daemon(home: Path) -> None:
+    heard: list[bytes] = []
+
+    async def hook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"}"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hook, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    (home / "policies" / "sandboxd.rego").write_text(ESCALATING)
+    more = f"approvals: {{webhook: {{url: 'http://127.0.0.1:{port}/'}}}}\n"
+    async with server, running(home, FakeSpawner(), more) as (node, _):
+        await refusal(node)
+        await until(lambda: bool(heard))
+    assert b'"event": "approval.requested"' in heard[0]
 
 
 async def test_reload_swaps_profiles_and_policy(home: Path) -> None:

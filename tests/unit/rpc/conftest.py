@@ -9,6 +9,7 @@ from typing import cast
 import grpc
 import pytest
 
+from sandboxd.gate import Gate
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Guarantee, Isolation, Limits, RuntimeCapabilities
 from sandboxd.profile.load import ProfileSet
@@ -16,9 +17,12 @@ from sandboxd.profile.resolve import Interpreter, ResolvedProfile
 from sandboxd.profile.schema import Spec
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
-from sandboxd.rpc.v1 import node_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
+from sandboxd.rpc.v1 import approval_pb2_grpc, node_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
 from sandboxd.runtime.base import Runtime
+from sandboxd.voting import Voting
+from tests.fakes.approvals import Office
 from tests.fakes.executor import REPORT, FakeExecutor
+from tests.fakes.policy import FakeEngine
 
 # What a careful client would not send must be refused by the server, so the client here is not careful.
 OPTIONS = (
@@ -88,7 +92,13 @@ class Served:
     server: Server
     executor: FakeExecutor
     registry: Registry
+    office: Office
+    engine: FakeEngine
     channel: grpc.aio.Channel
+
+    @property
+    def approval(self) -> "approval_pb2_grpc.ApprovalServiceAsyncStub":
+        return approval_pb2_grpc.ApprovalServiceStub(self.channel)
 
     @property
     def sandbox(self) -> "sandbox_pb2_grpc.SandboxServiceAsyncStub":
@@ -119,6 +129,9 @@ async def raw(channel: grpc.aio.Channel, method: str, data: bytes, *metadata: tu
 async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     executor = FakeExecutor()
     registry = Registry(max_ended=10, max_bytes=1 << 20, now=lambda: 1_700_000_000.25)
+    office = Office(config.socket.parent.parent / "approvals")
+    engine = FakeEngine()
+    gate = Gate(engine, approvals=office.approvals)
     server = await serve(
         config,
         executor=executor,
@@ -127,10 +140,12 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         runtimes={Isolation.PROCESS: cast(Runtime, ProbedRuntime())},
         policy_revision=lambda: "r1",
         facts=FACTS,
+        approvals=office.approvals,
+        voting=Voting(gate, office.approvals, office.record),
     )
     try:
         async with grpc.aio.insecure_channel(f"unix:{config.socket}", options=OPTIONS) as channel:
-            yield Served(config.socket, server, executor, registry, channel)
+            yield Served(config.socket, server, executor, registry, office, engine, channel)
     finally:
         await server.stop(0)
 
