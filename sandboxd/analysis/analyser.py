@@ -1,4 +1,4 @@
-"""The daemon's end of static analysis: findings and facts for a program that is source, or that has source in an argument.
+"""The daemon's end of static analysis: findings and facts for a program that is source, or has source in an argument.
 
 Parses nothing itself and never raises: whatever keeps a source from being analysed is a finding, `analysis.failed`, for
 policy to see. One source at a time goes to the worker, so that what is slow or kills it fails itself alone. Called by

@@ -21,7 +21,8 @@ def credential_places(text: str) -> list[str]:
 
 
 def meaning(names: dict[str, FindingCode], name: str) -> FindingCode | None:
-    return names.get(name) or names.get(name.rpartition(".")[0] + ".*")
+    """None also for what such a function returns (`os.popen()`)."""
+    return None if name.endswith(")") else names.get(name) or names.get(name.rpartition(".")[0] + ".*")
 
 
 PYTHON: dict[str, FindingCode] = {

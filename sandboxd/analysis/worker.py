@@ -4,8 +4,7 @@ Opens no file and no socket, starts nothing; the daemon kills it when it is late
 its end of a socket pair and its parent's pid. A question is a language, a NUL and the source; the answer is JSON.
 """
 
-import encodings.latin_1
-import encodings.utf_8_sig
+import codecs
 import json
 import sys
 
@@ -15,6 +14,8 @@ from sandboxd.analysis.report import Report, entropy
 from sandboxd.host.confined import ANSWER, LOAD, give_up_system_calls, serve
 
 MAX_DEPTH = 3
+# That Python source may say it is in; of others it is said that it could not be analysed.
+_ENCODINGS = ("ascii", "latin-1", "iso8859-15", "cp1252", "utf-7", "utf-8-sig", "utf-16")
 _READ = {PYTHON: python.read, SHELL: shell.read, JAVASCRIPT: javascript.read}
 
 
@@ -27,6 +28,8 @@ def _answer(kind: int, body: bytes) -> tuple[int, str]:
     if kind == LOAD:
         for known in _READ:
             analyse(known, b"")
+        for encoding in _ENCODINGS:
+            codecs.lookup(encoding)
         give_up_system_calls()
         return ANSWER, ""
     language, _, source = body.partition(b"\0")
