@@ -19,6 +19,7 @@ NAMES = (
     "decision",
     "engine",
     "policy",
+    "analysis",
     "init",
     "journal",
     "cursor",
