@@ -31,15 +31,15 @@ from sandboxd.approval.store import DIRECTORY, Store
 from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.clock import LoopClock
-from sandboxd.config import Config, Policy
+from sandboxd.config import Config
 from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
 from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
 from sandboxd.execution import Executor, new_id
 from sandboxd.gate import MARGIN_SECONDS, Gate
 from sandboxd.lifecycle import Registry
 from sandboxd.model import EndReason, Isolation
-from sandboxd.policy.base import PolicyEngine
 from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
@@ -82,11 +82,14 @@ class Daemon:
             policy = self._settings.policy
             deadline_seconds = policy.deadline_seconds + MARGIN_SECONDS
             self._approvals = self._open_approvals()
-            engine = await _load_policy(policy)
+            self._rollout = Rollout(policy, Path(self._settings.state_dir), self._recorder.record)
+            engine = await self._rollout.load()
             self._gate = Gate(engine, node=self._node, deadline_seconds=deadline_seconds, approvals=self._approvals)
             try:
+                await self._rollout.attach(self._gate)
                 return await self._serve()
             finally:
+                await self._rollout.close()
                 await self._gate.engine.close()
         finally:
             await self._analyser.close()
@@ -236,13 +239,14 @@ class Daemon:
         async with self._reloading:
             try:
                 profiles = await self._load_profiles(templates)
-                engine = await _load_policy(self._settings.policy)
+                engine = await self._rollout.reload()
             except (SandboxdError, OSError) as error:
                 log.error("reload failed, everything stays as it was", extra={"error": str(error)})
                 await self._record_reload(self._profiles, str(error), ok=False)
                 self._runtime.ready(f"{self._status}; the last reload failed, everything is as it was")
                 return
-            self._profiles, former = profiles, self._gate.replace(engine)
+            self._profiles = profiles
+            former = await self._rollout.replace(engine)
             log.info("reloaded", extra={"profiles": profiles.names(), "policy_revision": engine.revision})
             await self._record_reload(profiles, "", ok=True)
             self._runtime.ready(self._status)
@@ -273,12 +277,6 @@ class Daemon:
             await self._recorder.record(DaemonStopped(*NODE_EVENT, reason))
         except AuditUnavailable as error:
             log.error("stop is not on record", extra={"error": str(error)})
-
-
-async def _load_policy(settings: Policy) -> PolicyEngine:
-    """The configured engine, once it has answered its samples."""
-    engine: PolicyEngine = await plugin.implementation("policy", settings.engine).create(settings)
-    return engine
 
 
 async def _end(feeds: Sequence[asyncio.Task[None]]) -> None:

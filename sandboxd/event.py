@@ -78,6 +78,58 @@ class PolicyDecided(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyReloaded(Event):
+    """Another policy decides from now on (`policy_revision`). `version` is a signed bundle's, else 0."""
+
+    rule: ClassVar[str] = "policy.reloaded"
+    priority: ClassVar[Priority] = "Notice"
+
+    engine: str
+    former_revision: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloadFailed(Event):
+    """The policy on disk cannot be taken; the one before (`policy_revision`) goes on deciding."""
+
+    rule: ClassVar[str] = "policy.reload_failed"
+    priority: ClassVar[Priority] = "Error"
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyShadowDiffered(Event):
+    """The shadow policy would have decided otherwise. It decided nothing; `obligations` are JSON."""
+
+    rule: ClassVar[str] = "policy.shadow_differed"
+    priority: ClassVar[Priority] = "Notice"
+
+    action: str
+    input_sha256: str
+    verdict: str
+    reason_codes: tuple[str, ...]
+    obligations: str
+    shadow_verdict: str
+    shadow_reason_codes: tuple[str, ...]
+    shadow_obligations: str
+    shadow_revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyShadowFailed(Event):
+    """The shadow policy cannot be loaded (then it has no revision) or does not answer. No decision is affected."""
+
+    rule: ClassVar[str] = "policy.shadow_failed"
+    priority: ClassVar[Priority] = "Error"
+
+    shadow_revision: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalRequested(Event):
     """Policy leaves an action to people, and it is parked. `shown_sha256` names what they read, whole.
 

@@ -26,6 +26,9 @@ from sandboxd.policy.memory import Memory
 # Over the engine's own deadline: the gate's only catches an engine that does not keep it.
 MARGIN_SECONDS = 4.0
 
+# Returns at once and never raises: the question, its action's type, who asks, the sandbox's id, and the decision.
+Observer = Callable[[PolicyInput, str, Caller, str, Decision], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -58,6 +61,7 @@ class Gate:
         self._deadline_seconds = deadline_seconds
         self._memory = Memory(monotonic)
         self._approvals = approvals
+        self._observer: Observer | None = None
 
     @property
     def engine(self) -> PolicyEngine:
@@ -74,6 +78,14 @@ class Gate:
         self._memory = Memory(self._monotonic)
         return former
 
+    def observe(self, observer: Observer | None) -> None:
+        """From now on `observer` is given each decision that the policy was asked for, and none that was remembered."""
+        self._observer = observer
+
+    async def judge(self, engine: PolicyEngine, document: PolicyInput) -> Decision:
+        """What that engine decides, seen to be a decision. Nothing comes of it by itself."""
+        return _acceptable(await self._ask(engine, document), engine.revision)
+
     async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
         engine, memory = self._engine, self._memory
@@ -86,7 +98,9 @@ class Gate:
         if known is not None and known.revision == engine.revision:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
-        decision = _acceptable(await self._ask(engine, document), engine.revision)
+        decision = await self.judge(engine, document)
+        if self._observer is not None:
+            self._observer(document, action.type, caller, subject.sandbox.id, decision)
         if asking.wanted(decision):
             decision = await self._approved(decision, action, caller, subject, document)
             return replace(decision, input_json=document.document)

@@ -42,10 +42,10 @@ def home() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def settings(home: Path, more: str = "") -> Config:
+def settings(home: Path, more: str = "", policy: str = "") -> Config:
     text = (
         f"listen: [{{unix: {home}/run/s.sock}}]\nstate_dir: {home}/state\nprofiles: {{paths: [{home}/profiles]}}\n"
-        f"policy: {{paths: [{home}/policies]}}\nsinks: []\ndrain_grace_seconds: 0\n{more}"
+        f"{policy or f'policy: {{paths: [{home}/policies]}}'}\nsinks: []\ndrain_grace_seconds: 0\n{more}"
     )
     return parse_config(text.encode(), "c.yaml")
 
@@ -64,10 +64,12 @@ def rules(home: Path) -> list[object]:
 
 
 @asynccontextmanager
-async def running(home: Path, spawner: FakeSpawner, more: str = "") -> AsyncIterator[tuple[Daemon, asyncio.Task[int]]]:
+async def running(
+    home: Path, spawner: FakeSpawner, more: str = "", policy: str = ""
+) -> AsyncIterator[tuple[Daemon, asyncio.Task[int]]]:
     """A daemon that serves; drained at the end."""
     spawner.templates = spawner.templates or templates(home)
-    node = Daemon(settings(home, more), spawner)  # type: ignore[arg-type]
+    node = Daemon(settings(home, more, policy), spawner)  # type: ignore[arg-type]
     task = asyncio.create_task(node.run())
     served = asyncio.create_task(spawner.served.wait())
     await asyncio.wait({task, served}, return_when=asyncio.FIRST_COMPLETED)
@@ -214,6 +216,26 @@ async def test_reload_swaps_profiles_and_policy(home: Path) -> None:
         assert journal(home)[-1]["fields"]["ok"] is True
         assert spawner.reloads == 0
         await until(spawner.served.is_set)
+
+
+async def test_reload_of_policy_is_on_record_and_a_shadow_is_compared(home: Path) -> None:
+    shutil.copytree(home / "policies", home / "next")
+    deny = "package sandboxd\n\nimport rego.v1\n\ndecision := false\n"
+    (home / "next" / "sandboxd.rego").write_text(deny)
+    spawner = FakeSpawner()
+    policy = f"policy: {{paths: [{home}/policies], shadow: {{paths: [{home}/next]}}}}\n"
+    async with running(home, spawner, policy=policy) as (node, _):
+        former = node._gate.engine.revision
+        assert [item async for item in node._executor.execute(REQUEST, CALLER)]
+        await until(lambda: "policy.shadow_differed" in rules(home))
+        (home / "policies" / "sandboxd.rego").write_text("package sandboxd\n\ndecision := {\n")
+        spawner.reloaded(wire.Reloaded(0, spawner.templates))
+        await until(lambda: rules(home)[-1] == "config.reloaded")
+        assert rules(home)[-2] == "policy.reload_failed"
+        (home / "policies" / "sandboxd.rego").write_text(deny)
+        spawner.reloaded(wire.Reloaded(0, spawner.templates))
+        await until(lambda: rules(home)[-2:] == ["policy.reloaded", "config.reloaded"])
+        assert journal(home)[-2]["fields"]["former_revision"] == former != node._gate.engine.revision
 
 
 @pytest.mark.parametrize("broken", ["profiles/default.yaml", "policies/sandboxd.rego"])

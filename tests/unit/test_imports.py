@@ -17,6 +17,8 @@ STEPS = frozenset(
     {
         "clock",
         "gate",
+        "rollout",
+        "shadow",
         "pool",
         "supervise",
         "lifecycle",
@@ -36,6 +38,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(SIDES, SIDES),
     "policy": SIDES | {"config"},  # an engine takes its part of the configuration
     **dict.fromkeys(STEPS, SIDES | STEPS),
+    "rollout": SIDES | STEPS | {"config"},
     "execution": SIDES | STEPS,
     "config": frozenset(),
     "logs": frozenset(),
