@@ -163,6 +163,48 @@ async def test_document_replays_the_decision_and_holds_no_secret(node: Node) -> 
     assert node.recorder.documents[decided.input_sha256] == node.engine.asked[0].document
 
 
+async def test_policy_sees_what_the_source_does_and_so_does_a_replay(node: Node) -> None:
+    await node.items(replace(REQUEST, program=CodeProgram("python", "import os\nos.system(x)")))
+    action = json.loads(node.engine.asked[0].document)["action"]
+    assert action["findings"] == [
+        {"code": "import", "detail": "os", "line": 1},
+        {"code": "process.start", "detail": "os.system", "line": 2},
+    ]
+    assert action["code"] == {"language": "python", "bytes": 22, "lines": 2, "entropy": 3.698, "parsed": True}
+    requested, decided = node.recorder.events[:2]
+    assert isinstance(requested, ExecutionRequested) and isinstance(decided, PolicyDecided)
+    assert json.loads(node.recorder.documents[decided.input_sha256])["action"]["findings"] == action["findings"]
+
+
+async def test_source_in_an_argument_is_looked_at_too(node: Node) -> None:
+    await node.items(replace(REQUEST, program=ArgvProgram(("/usr/bin/python3", "-c", "eval(x)"))))
+    action = json.loads(node.engine.asked[0].document)["action"]
+    assert action["findings"] == [{"code": "eval.string", "detail": "eval", "line": 1}]
+    assert (action["code"]["language"], action["code_sha256"]) == ("python", "")
+
+
+async def test_a_program_without_source_has_no_findings_and_starts_no_worker(node: Node) -> None:
+    await node.items()
+    action = json.loads(node.engine.asked[0].document)["action"]
+    assert (action["findings"], action["code"]) == ([], None)
+    assert node.analyser._worker is None
+
+
+async def test_source_is_only_looked_at_once_it_is_on_record(node: Node) -> None:
+    node.recorder.refuses = frozenset({"execution.requested"})
+    with pytest.raises(AuditUnavailable):
+        await node.items(replace(REQUEST, program=CodeProgram("python", "1")))
+    assert node.analyser._worker is None
+
+
+async def test_source_that_cannot_be_analysed_is_left_to_policy(node: Node) -> None:
+    await node.analyser.close()
+    *_, outcome = await node.items(replace(REQUEST, program=CodeProgram("python", "import os")))
+    assert isinstance(outcome, Outcome) and outcome.end_reason is EndReason.EXITED
+    action = json.loads(node.engine.asked[0].document)["action"]
+    assert action["findings"] == [{"code": "analysis.failed", "detail": "unavailable", "line": 0}]
+
+
 async def test_environment_values_never_reach_the_record(node: Node) -> None:
     with pytest.raises(InvalidRequest):
         await node.items(replace(REQUEST, env=(("LD_PRELOAD", "env-secret"),)))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from sandboxd.action import Action, ExecutionStart, ProcessExec
+from sandboxd.finding import CodeFacts, Finding, FindingCode
 from sandboxd.model import Agent, Caller
 from sandboxd.policy.document import (
     ACTIONS,
@@ -60,6 +61,14 @@ def test_every_field_of_an_action_is_in_its_document() -> None:
         "agent": {"name": "n", "session_id": "s", "tool_name": "t", "tool_use_id": "u"},
     }
     assert document["profile"] == {"name": "default", "digest": "0" * 64, "labels": {"team": "a"}}
+
+
+def test_findings_and_facts_of_source_are_objects() -> None:
+    finding = Finding(FindingCode.PROCESS_START, "os.system", 3)
+    action = replace(start(), findings=(finding, finding), code=CodeFacts("python", 9, 1, 3.5, parsed=True))
+    document = json.loads(question(action).document)["action"]
+    assert document["findings"] == [{"code": "process.start", "detail": "os.system", "line": 3}] * 2
+    assert document["code"] == {"language": "python", "bytes": 9, "lines": 1, "entropy": 3.5, "parsed": True}
 
 
 def test_the_types_of_actions_are_a_closed_set_of_different_names() -> None:

@@ -1,19 +1,26 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from sandboxd.action import Action, ApprovalDecide, FilePut, NetConnect, SandboxDelete
+from sandboxd.finding import CodeFacts, Finding, FindingCode
 from sandboxd.policy.document import ACTIONS
 from sandboxd.policy.schema import FILE, main, schema
 from tests.fakes.policy import question, start
 
+ANALYSED = replace(
+    start(),
+    findings=(Finding(FindingCode.IMPORT, "os", 1),),
+    code=CodeFacts("python", 9, 1, 3.0, parsed=True),
+)
 EXAMPLES: tuple[Action, ...] = (
     start(),
+    ANALYSED,
     FilePut("/workspace/a", 0o644, 3, "a" * 64),
     SandboxDelete(),
     NetConnect("tcp", "example.org", "192.0.2.1", 443),
@@ -55,6 +62,10 @@ def broken() -> Iterator[tuple[str, dict[str, Any]]]:
     for path, name, value in (
         ("action", "type", "host.reboot"),
         ("action", "argv", "/bin/true"),
+        ("action", "code", {}),
+        ("action", "code", "x"),
+        ("action", "findings", ["import"]),
+        ("action", "findings", [{"code": "harmless", "detail": "", "line": 1}]),
         ("action", "stdin_bytes", "0"),
         ("action", "isolation", "none"),
         ("action", "labels", []),
