@@ -217,12 +217,13 @@ class ProcessSandbox:
         _resolve(self._exited.get(message.execution_id), ended)
 
     def _on_call(self, message: wire.Asked | wire.CallRefused) -> None:
-        if message.execution_id not in self._started:
-            raise wire.ProtocolError(f"init asked for execution {message.execution_id!r}, which is not its own")
-        if self._docket is not None:
+        if self._docket is None:  # it lived under an earlier daemon, and this one is about to end it
+            if isinstance(message, wire.Asked):
+                self._link.send(wire.Answered(message.request_id, errno.EACCES))
+        elif message.execution_id in self._started:
             self._docket.add(message)
-        elif isinstance(message, wire.Asked):
-            self._link.send(wire.Answered(message.request_id, errno.EACCES))
+        else:
+            raise wire.ProtocolError(f"init asked for execution {message.execution_id!r}, which is not its own")
 
     def _completed(self, numbers: SandboxUsage) -> SandboxUsage:
         """Without a cgroup: what wait4(2) told of the main process and the children it waited for."""

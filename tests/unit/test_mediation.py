@@ -1,0 +1,174 @@
+"""Decisions about execs in a running sandbox: what is on record, what may run, what the caller is told."""
+
+import errno
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from sandboxd.action import ProcessExec
+from sandboxd.event import ProcessExecDecided, SyscallDenied
+from sandboxd.gate import Gate, Subject
+from sandboxd.mediation import MOST_VIOLATIONS, ExecMediator
+from sandboxd.model import (
+    Approval,
+    Decision,
+    EndReason,
+    Isolation,
+    Obligations,
+    Outcome,
+    Reason,
+    RefusedCalls,
+    Usage,
+    Verdict,
+)
+from sandboxd.policy.document import ProfileFacts, SandboxFacts
+from sandboxd.profile.seccomp import known_numbers
+from sandboxd.span import Span
+from tests.fakes.policy import CALLER, FakeEngine
+from tests.fakes.recorder import FakeRecorder
+
+_NUMBERS = {name: number for number, name in known_numbers().items()}
+PTRACE, EXECVE = _NUMBERS["ptrace"], _NUMBERS["execve"]
+ACTION = ProcessExec("/usr/bin/id", ("id", "-u"), "/workspace", 7, 2)
+OUTCOME = Outcome("e" * 32, EndReason.EXITED, 1, None, Usage(1.0), message_for_agent="It ended with 1.")
+NO = Decision(Verdict.DENY, (Reason("no_id", "not you"), Reason("more", "x")), "fake-1", "Do not run id.")
+
+
+@dataclass
+class Mediated:
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    recorder: FakeRecorder = field(default_factory=FakeRecorder)
+    age: float = 1.5
+
+    def __post_init__(self) -> None:
+        span = Span(self.recorder, CALLER, "e" * 32, "a" * 32, "c" * 32)
+        self.mediator = ExecMediator(Gate(self.engine), span, CALLER, self._subject)
+
+    def _subject(self) -> Subject:
+        return Subject(ProfileFacts("p", "0" * 64, ()), SandboxFacts("a" * 32, Isolation.PROCESS, self.age))
+
+    async def asks(self, answer: object, action: ProcessExec = ACTION) -> bool:
+        self.engine.answer = answer
+        return await self.mediator.may_exec(action)
+
+    def event(self) -> ProcessExecDecided:
+        event = self.recorder.events[-1]
+        assert isinstance(event, ProcessExecDecided)
+        return event
+
+
+@pytest.fixture
+def mediated() -> Mediated:
+    return Mediated()
+
+
+async def test_policy_is_asked_about_the_image_in_its_sandbox(mediated: Mediated) -> None:
+    assert await mediated.asks(Decision(Verdict.ALLOW, (), "fake-1"))
+    document = json.loads(mediated.engine.asked[0].document)
+    assert document["action"] == {
+        "type": "process.exec",
+        "image": "/usr/bin/id",
+        "argv": ["id", "-u"],
+        "cwd": "/workspace",
+        "pid": 7,
+        "parent_pid": 2,
+    }
+    assert document["sandbox"]["age_seconds"] == 1.5
+    assert mediated.recorder.documents[mediated.event().input_sha256] == mediated.engine.asked[0].document
+
+
+async def test_answer_is_on_record_with_image_and_command(mediated: Mediated) -> None:
+    assert await mediated.asks(Decision(Verdict.WARN, (Reason("hm", "hm"),), "fake-9"))
+    event = mediated.event()
+    assert (event.image, event.command, event.arguments, event.cwd) == ("/usr/bin/id", "id -u", 2, "/workspace")
+    assert (event.pid, event.parent_pid, event.verdict, event.reason_codes) == (7, 2, "warn", ("hm",))
+    assert (event.layer, event.engine, event.policy_revision) == ("", "fake", "fake-9")
+
+
+async def test_no_is_on_record_with_its_layer_and_reaches_the_caller(mediated: Mediated) -> None:
+    assert not await mediated.asks(NO)
+    assert not await mediated.asks(NO, replace(ACTION, image="/bin/other"))
+    assert (mediated.event().verdict, mediated.event().layer) == ("deny", "policy")
+    outcome = mediated.mediator.amended(OUTCOME)
+    (violation,) = outcome.violations
+    assert (violation.layer, violation.code) == ("policy", "no_id")
+    assert violation.detail == "'/usr/bin/id' was not run; 2 in all were refused for this"
+    assert outcome.message_for_agent == "It ended with 1. Do not run id."
+
+
+async def test_outcome_of_an_execution_that_was_denied_nothing_stays_as_it_is(mediated: Mediated) -> None:
+    assert await mediated.asks(Decision(Verdict.ALLOW, (), "fake-1"))
+    assert mediated.mediator.amended(OUTCOME) is OUTCOME
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("broken"), None, True, Decision(Verdict.ALLOW, (), "")])
+async def test_engine_that_fails_lets_nothing_run(answer: object, mediated: Mediated) -> None:
+    assert not await mediated.asks(answer)
+    assert mediated.event().verdict == "deny"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Decision(Verdict.TRANSFORM, (), "fake-1"),
+        Decision(Verdict.ALLOW, (), "fake-1", obligations=Obligations(limits=(("pids", 1.0),))),
+        Decision(Verdict.ALLOW, (), "fake-1", obligations=Obligations(runtime_floor=Isolation.GVISOR)),
+        Decision(Verdict.WARN, (), "fake-1", obligations=Obligations(redact=("argv",))),
+    ],
+)
+async def test_what_cannot_be_done_to_a_running_sandbox_is_a_no(answer: Decision, mediated: Mediated) -> None:
+    assert not await mediated.asks(answer)
+    assert (mediated.event().verdict, mediated.event().reason_codes) == ("deny", ("obligation_unsupported",))
+
+
+async def test_approval_that_nobody_can_give_is_a_no(mediated: Mediated) -> None:
+    answer = Decision(Verdict.ESCALATE, (), "fake-1", obligations=Obligations(approval=Approval(60.0, ("x",))))
+    assert not await mediated.asks(answer)
+    assert mediated.event().reason_codes == ("approval_unavailable",)
+
+
+async def test_path_that_is_no_text_is_a_no(mediated: Mediated) -> None:
+    assert not await mediated.asks(Decision(Verdict.ALLOW, (), "fake-1"), replace(ACTION, image="/bin/\udcff"))
+    assert (mediated.event().reason_codes, mediated.event().input_sha256) == (("policy_malformed",), "")
+    assert "\\udcff" in mediated.mediator.amended(OUTCOME).violations[0].detail
+
+
+async def test_exec_that_cannot_be_recorded_is_refused(mediated: Mediated) -> None:
+    mediated.recorder.refuses = frozenset({"process.exec_decided"})
+    assert not await mediated.asks(Decision(Verdict.ALLOW, (), "fake-1"))
+
+
+async def test_violations_and_messages_stay_few(mediated: Mediated) -> None:
+    for number in range(MOST_VIOLATIONS + 20):
+        await mediated.asks(Decision(Verdict.DENY, (Reason(f"r{number}", "x"),), "fake-1", f"m{number}."))
+    outcome = mediated.mediator.amended(OUTCOME)
+    assert len(outcome.violations) == MOST_VIOLATIONS
+    assert outcome.message_for_agent == "It ended with 1. m0. m1. m2."
+
+
+@pytest.mark.parametrize(
+    ("calls", "fields"),
+    [
+        (RefusedCalls(PTRACE, 5, errno.EPERM, "profile", 1), ("ptrace", "EPERM", 0, "seccomp")),
+        (RefusedCalls(PTRACE, 5, errno.EPERM, "profile", 9), ("ptrace", "EPERM", 8, "seccomp")),
+        (RefusedCalls(EXECVE, 5, errno.E2BIG, "too_large", 2), ("execve", "E2BIG", 1, "init")),
+        (RefusedCalls(9999, 5, 4000, "foreign", 1), ("", "4000", 0, "init")),
+    ],
+)
+async def test_refused_calls_are_on_record_with_the_layer(
+    calls: RefusedCalls, fields: tuple[str, str, int, str], mediated: Mediated
+) -> None:
+    await mediated.mediator.refused(calls)
+    (event,) = mediated.recorder.events
+    assert isinstance(event, SyscallDenied)
+    assert (event.name, event.errno, event.suppressed, event.layer) == fields
+    assert (event.number, event.pid, event.reason, event.count) == (calls.number, 5, calls.reason, calls.count)
+
+
+async def test_refused_calls_that_cannot_be_recorded_end_nothing(
+    mediated: Mediated, caplog: pytest.LogCaptureFixture
+) -> None:
+    mediated.recorder.refuses = frozenset({"*"})
+    await mediated.mediator.refused(RefusedCalls(PTRACE, 5, errno.EPERM, "profile", 1))
+    assert "not on record" in caplog.text
