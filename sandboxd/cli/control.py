@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 profile_app = typer.Typer(name="profile", help="Look at the node's profiles.", no_args_is_help=True)
 app.add_typer(profile_app)
+approval_app = typer.Typer(
+    name="approval", help="Decide about actions that policy leaves to people.", no_args_is_help=True
+)
+app.add_typer(approval_app)
 app.add_typer(policy.app)
 
 Address = Annotated[
@@ -33,6 +37,8 @@ Address = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="Approval id, as `approval list` shows it.")]
+Comment = Annotated[str, typer.Option("--comment", "-m", metavar="TEXT", help="A word for the record.")]
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="Execution id, as `ps` shows it.")]
 
 
@@ -110,6 +116,55 @@ def profile_show(
 
     with _client(address) as client:
         show_profile(client.profile(name), as_json=as_json)
+
+
+@approval_app.command("list")
+def approval_list(
+    approval_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show all about this one.")] = "",
+    pending: Annotated[bool, typer.Option("--pending", help="Only those that wait for votes.")] = False,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """List approvals that are open, oldest first; with an ID, show what there is to decide on."""
+    from sandboxd.cli.approvals import show_approval, show_approvals
+
+    with _client(address) as client:
+        found = client.approvals(approval_id, pending_only=pending)
+        if approval_id and found:
+            show_approval(found[0], as_json=as_json)
+        else:
+            show_approvals(found, as_json=as_json)
+
+
+@approval_app.command("watch")
+def approval_watch(as_json: AsJson = False, address: Address = None) -> None:
+    """Print what waits for people, then every change as it comes, a line each, until interrupted."""
+    from sandboxd.cli.approvals import follow
+
+    with _client(address) as client:
+        follow(client.watch_approvals(), as_json=as_json)
+
+
+@approval_app.command("approve")
+def approval_approve(
+    approval_id: ApprovalId, comment: Comment = "", as_json: AsJson = False, address: Address = None
+) -> None:
+    """Vote for it. Whoever asked cannot."""
+    from sandboxd.cli.approvals import show_approvals
+
+    with _client(address) as client:
+        show_approvals([client.approve(approval_id, comment)], as_json=as_json)
+
+
+@approval_app.command("deny")
+def approval_deny(
+    approval_id: ApprovalId, comment: Comment = "", as_json: AsJson = False, address: Address = None
+) -> None:
+    """Vote against it, which ends it. The agent is told the comment."""
+    from sandboxd.cli.approvals import show_approvals
+
+    with _client(address) as client:
+        show_approvals([client.deny(approval_id, comment)], as_json=as_json)
 
 
 @contextmanager

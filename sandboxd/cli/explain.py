@@ -6,7 +6,7 @@ import json
 import sys
 
 from sandboxd.cli import tables
-from sandboxd.client.errors import SandboxdError
+from sandboxd.client.errors import PolicyDenied, SandboxdError
 from sandboxd.client.model import Result
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -72,6 +72,7 @@ def error_json(error: SandboxdError) -> str:
         "message": error.message,
         "message_for_agent": error.message_for_agent,
         "execution_id": error.execution_id,
+        "approval_id": error.approval_id if isinstance(error, PolicyDenied) else "",
     }
     return json.dumps({"error": told})
 

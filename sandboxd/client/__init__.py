@@ -6,6 +6,7 @@ with Client() as client:
 
 from sandboxd.client.address import Tls
 from sandboxd.client.aio import AsyncClient
+from sandboxd.client.approval import Approval, ApprovalState, ApprovalVote
 from sandboxd.client.errors import (
     AuditUnavailable,
     CallCancelled,
@@ -59,6 +60,9 @@ from sandboxd.client.sync import Client
 __all__ = [
     "Accepted",
     "Agent",
+    "Approval",
+    "ApprovalState",
+    "ApprovalVote",
     "AsyncClient",
     "AuditUnavailable",
     "CallCancelled",

@@ -7,7 +7,8 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sandboxd.client import model, node
-from sandboxd.rpc.v1 import enforcement_pb2, node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.client.approval import Approval, ApprovalState, ApprovalVote
+from sandboxd.rpc.v1 import approval_pb2, enforcement_pb2, node_pb2, profile_pb2, sandbox_pb2
 
 _ISOLATIONS = {
     enforcement_pb2.ISOLATION_PROCESS: "process",
@@ -27,6 +28,11 @@ _EXECUTION_STATES = {
     sandbox_pb2.EXECUTION_STATE_STARTING: node.ExecutionState.STARTING,
     sandbox_pb2.EXECUTION_STATE_RUNNING: node.ExecutionState.RUNNING,
     sandbox_pb2.EXECUTION_STATE_ENDED: node.ExecutionState.ENDED,
+}
+_APPROVAL_STATES = {
+    approval_pb2.ApprovalState.Value(f"APPROVAL_STATE_{state.name}"): state
+    for state in ApprovalState
+    if state is not ApprovalState.UNKNOWN
 }
 _END_REASONS = {
     sandbox_pb2.EndReason.Value(f"END_REASON_{reason}"): reason
@@ -146,6 +152,30 @@ def execution(message: sandbox_pb2.Execution) -> node.Execution:
         started_at=_time(message.started_at) if message.HasField("started_at") else None,
         ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
         result=result(message.result, model.Enforcement()) if message.HasField("result") else None,
+    )
+
+
+def approval(message: approval_pb2.Approval) -> Approval:
+    return Approval(
+        approval_id=message.approval_id,
+        state=_APPROVAL_STATES.get(message.state, ApprovalState.UNKNOWN),
+        action_type=message.action_type,
+        requester=message.requester,
+        method=message.method,
+        profile=message.profile,
+        profile_digest=message.profile_digest,
+        policy_revision=message.policy_revision,
+        reasons=tuple(message.reasons),
+        shown=message.shown,
+        shown_bytes=message.shown_bytes,
+        shown_sha256=message.shown_sha256,
+        binding_sha256=message.binding_sha256,
+        approvers=tuple(message.approvers),
+        quorum=message.quorum,
+        votes=tuple(ApprovalVote(v.approver, v.approve, v.comment, _time(v.voted_at)) for v in message.votes),
+        requested_at=_time(message.requested_at),
+        expires_at=_time(message.expires_at),
+        execution_id=message.execution_id,
     )
 
 

@@ -50,7 +50,24 @@ class Denied(SandboxdError):
 
 
 class PolicyDenied(Denied):
+    """`approval_id` is of the approval that the action waits for or was refused by, empty where there is none.
+
+    With reason `approval_required` the identical request may be repeated once that is granted.
+    """
+
     default_reason = "policy_denied"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        message_for_agent: str = "",
+        execution_id: str = "",
+        approval_id: str = "",
+    ) -> None:
+        super().__init__(message, reason=reason, message_for_agent=message_for_agent, execution_id=execution_id)
+        self.approval_id = approval_id
 
 
 class CallerRefused(Denied):

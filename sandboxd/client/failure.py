@@ -65,12 +65,15 @@ def from_rpc(error: grpc.RpcError, address: str, progress: Progress) -> errors.S
             f"what listens at {address!r} does not serve this call of sandboxd.v1; update it or use its own client"
         )
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, errors.RuntimeFailed)
-    return kind(
+    failure = kind(
         message or f"the daemon answered {code.name}",
         reason=reason,
         message_for_agent=metadata.get("message_for_agent", ""),
         execution_id=metadata.get("execution_id", progress.execution_id),
     )
+    if isinstance(failure, errors.PolicyDenied):
+        failure.approval_id = metadata.get("approval_id", "")
+    return failure
 
 
 def _no_daemon(details: str, address: str, progress: Progress) -> errors.SandboxdError:

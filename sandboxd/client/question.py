@@ -1,4 +1,4 @@
-"""Every call but Execute, as data: its method, its request, and how its answer is read. No I/O.
+"""Every call but the two that stream on, as data: its method, its request, and how its answer is read. No I/O.
 
 Both clients put the same questions; they differ only in how they wait for the answer.
 """
@@ -10,12 +10,14 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from sandboxd.client import convert
+from sandboxd.client.approval import Approval
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.stream import Output
-from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, node_pb2, profile_pb2, sandbox_pb2
 
 SECONDS = 30.0  # deadline of each of these calls; none of them waits for a program
 EXECUTE = "/sandboxd.v1.SandboxService/Execute"
+WATCH_APPROVALS = "/sandboxd.v1.ApprovalService/Watch"
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -104,6 +106,38 @@ def kill(execution_id: str, signum: int | None) -> Question[sandbox_pb2.KillExec
         sandbox_pb2.KillExecutionRequest(execution_id=execution_id, signal=signum),
         sandbox_pb2.KillExecutionResponse,
         lambda answer: None,
+    )
+
+
+def approvals(
+    *, approval_id: str, pending_only: bool, page_token: str
+) -> Question[approval_pb2.ApprovalServiceListResponse, tuple[tuple[Approval, ...], str]]:
+    """One page and the token of the next, which is empty at the end."""
+    return Question(
+        "/sandboxd.v1.ApprovalService/List",
+        approval_pb2.ApprovalServiceListRequest(
+            approval_id=approval_id, pending_only=pending_only, page_token=page_token
+        ),
+        approval_pb2.ApprovalServiceListResponse,
+        lambda answer: (tuple(convert.approval(a) for a in answer.approvals), answer.next_page_token),
+    )
+
+
+def approve(approval_id: str, comment: str) -> Question[approval_pb2.ApprovalServiceApproveResponse, Approval]:
+    return Question(
+        "/sandboxd.v1.ApprovalService/Approve",
+        approval_pb2.ApprovalServiceApproveRequest(approval_id=approval_id, comment=comment),
+        approval_pb2.ApprovalServiceApproveResponse,
+        lambda answer: convert.approval(answer.approval),
+    )
+
+
+def deny(approval_id: str, comment: str) -> Question[approval_pb2.ApprovalServiceDenyResponse, Approval]:
+    return Question(
+        "/sandboxd.v1.ApprovalService/Deny",
+        approval_pb2.ApprovalServiceDenyRequest(approval_id=approval_id, comment=comment),
+        approval_pb2.ApprovalServiceDenyResponse,
+        lambda answer: convert.approval(answer.approval),
     )
 
 

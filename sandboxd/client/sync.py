@@ -14,14 +14,15 @@ from grpc.experimental import ChannelOptions
 
 from sandboxd import __version__
 from sandboxd.client import address as addresses
-from sandboxd.client import question, version
+from sandboxd.client import convert, question, version
 from sandboxd.client.address import Tls
+from sandboxd.client.approval import Approval
 from sandboxd.client.failure import Progress, translated
 from sandboxd.client.model import Code, Event, Options, Result
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.request import Program, execute_request
 from sandboxd.client.stream import EventReader, Whole
-from sandboxd.rpc.v1 import sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, sandbox_pb2
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -118,6 +119,41 @@ class Client:
     def kill(self, execution_id: str, signum: int | None = None) -> None:
         """Kills the whole process tree, or sends one signal; an execution that has already ended is no error."""
         self._ask(question.kill(execution_id, signum))
+
+    def approvals(self, approval_id: str = "", *, pending_only: bool = False) -> tuple[Approval, ...]:
+        """Open approvals that the caller may see, oldest first; with an id that one, or `NotFound`."""
+        found: list[Approval] = []
+        token = ""
+        while True:
+            page, token = self._ask(
+                question.approvals(approval_id=approval_id, pending_only=pending_only, page_token=token)
+            )
+            found.extend(page)
+            if not token:
+                return tuple(found)
+
+    def approve(self, approval_id: str, comment: str = "") -> Approval:
+        """Votes for it, as another than who asked: `PolicyDenied` or `InvalidRequest` if the vote does not count."""
+        return self._ask(question.approve(approval_id, comment))
+
+    def deny(self, approval_id: str, comment: str = "") -> Approval:
+        """Votes against it, which ends it; as `approve`. The agent is told the comment."""
+        return self._ask(question.deny(approval_id, comment))
+
+    def watch_approvals(self) -> Generator[Approval, None, None]:
+        """What is pending now, then whatever changes, until the loop is left or the node goes down."""
+        self.check_version()
+        method = self._channel.unary_stream(
+            question.WATCH_APPROVALS,
+            request_serializer=approval_pb2.ApprovalServiceWatchRequest.SerializeToString,
+            response_deserializer=approval_pb2.ApprovalServiceWatchResponse.FromString,
+        )
+        with (
+            translated(self.address, Progress()),
+            _reading(method(approval_pb2.ApprovalServiceWatchRequest(), metadata=self._metadata)) as updates,
+        ):
+            for update in updates:
+                yield convert.approval(update.approval)
 
     def check_version(self) -> None:
         """`VersionMismatch` if client and daemon cannot work together; sets `version_warning`. Asks only once."""

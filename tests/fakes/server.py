@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, timestamp_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sandboxd import __version__
 from sandboxd.rpc.v1 import (
+    approval_pb2,
+    approval_pb2_grpc,
     enforcement_pb2,
     node_pb2,
     node_pb2_grpc,
@@ -42,6 +44,8 @@ class FakeDaemon:
     logs: tuple[sandbox_pb2.OutputChunk, ...] = ()
     logs_hang: bool = False
     profiles: tuple[profile_pb2.Profile, ...] = ()
+    approvals: tuple[approval_pb2.Approval, ...] = ()
+    votes: list[tuple[str, bool, str]] = field(default_factory=list)
     requests: list[sandbox_pb2.ExecuteRequest] = field(default_factory=list)
     kills: list[tuple[str, int | None]] = field(default_factory=list)
     metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
@@ -111,28 +115,61 @@ def says(*events: sandbox_pb2.ExecuteEvent) -> Script:
     return script
 
 
-def refuses(code: grpc.StatusCode, reason: str, message: str, message_for_agent: str = "") -> Script:
+def refuses(
+    code: grpc.StatusCode, reason: str, message: str, message_for_agent: str = "", approval_id: str = ""
+) -> Script:
     """A script that refuses as the daemon does: status and ErrorInfo."""
 
     def script(
         request: sandbox_pb2.ExecuteRequest, context: grpc.ServicerContext
     ) -> Iterator[sandbox_pb2.ExecuteEvent]:
-        abort(context, code, reason, message, message_for_agent)
+        abort(context, code, reason, message, message_for_agent, approval_id)
         yield from ()
 
     return script
 
 
 def abort(
-    context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, message: str, message_for_agent: str = ""
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    message_for_agent: str = "",
+    approval_id: str = "",
 ) -> None:
     info = error_details_pb2.ErrorInfo(reason=reason, domain="sandboxd.io")
     if message_for_agent:
         info.metadata["message_for_agent"] = message_for_agent
+    if approval_id:
+        info.metadata["approval_id"] = approval_id
     detail = any_pb2.Any()
     detail.Pack(info)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message, details=[detail])
     context.abort_with_status(rpc_status.to_status(status))
+
+
+def approval(number: int = 1, state: int = approval_pb2.APPROVAL_STATE_PENDING) -> approval_pb2.Approval:
+    return approval_pb2.Approval(
+        approval_id=f"{number:032x}",
+        state=state,  # type: ignore[arg-type]  # a number, as it comes over the wire
+        action_type="execution.start",
+        requester="uid:1000",
+        method="/sandboxd.v1.SandboxService/Execute",
+        profile="python",
+        profile_digest="d" * 64,
+        policy_revision="r1",
+        reasons=["review: evil\x1b]0;title\x07"],
+        shown='{"argv":["pip","install","\x1b[2J"]}',
+        shown_bytes=32,
+        shown_sha256="f" * 64,
+        binding_sha256="b" * 64,
+        approvers=["role:operator"],
+        quorum=2,
+        votes=[approval_pb2.ApprovalVote(approver="uid:0", approve=True, comment="fine")],
+        requested_at=timestamp_pb2.Timestamp(seconds=1000),
+        expires_at=timestamp_pb2.Timestamp(seconds=1900),
+        execution_id=EXECUTION_ID,
+    )
 
 
 def hangs(daemon: FakeDaemon, *events: sandbox_pb2.ExecuteEvent) -> Script:
@@ -255,6 +292,57 @@ class _Profile(profile_pb2_grpc.ProfileServiceServicer):
         raise AssertionError("abort raises")
 
 
+class _Approval(approval_pb2_grpc.ApprovalServiceServicer):
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self._daemon = daemon
+
+    def List(
+        self, request: approval_pb2.ApprovalServiceListRequest, context: grpc.ServicerContext
+    ) -> approval_pb2.ApprovalServiceListResponse:
+        pending = approval_pb2.APPROVAL_STATE_PENDING
+        found = [
+            approval
+            for approval in self._daemon.approvals
+            if request.approval_id in ("", approval.approval_id)
+            and (not request.pending_only or approval.state == pending)
+        ]
+        start = int(request.page_token or 0)
+        end = start + self._daemon.page_size
+        token = str(end) if end < len(found) else ""
+        return approval_pb2.ApprovalServiceListResponse(approvals=found[start:end], next_page_token=token)
+
+    def Watch(
+        self, request: approval_pb2.ApprovalServiceWatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[approval_pb2.ApprovalServiceWatchResponse]:
+        context.add_callback(self._daemon.cancelled.set)
+        for approval in self._daemon.approvals:
+            yield approval_pb2.ApprovalServiceWatchResponse(approval=approval)
+        self._daemon.running.set()
+        self._daemon.cancelled.wait(30)  # a test that fails must not hang
+
+    def Approve(
+        self, request: approval_pb2.ApprovalServiceApproveRequest, context: grpc.ServicerContext
+    ) -> approval_pb2.ApprovalServiceApproveResponse:
+        voted = self._voted(request.approval_id, request.comment, context, approve=True)
+        return approval_pb2.ApprovalServiceApproveResponse(approval=voted)
+
+    def Deny(
+        self, request: approval_pb2.ApprovalServiceDenyRequest, context: grpc.ServicerContext
+    ) -> approval_pb2.ApprovalServiceDenyResponse:
+        voted = self._voted(request.approval_id, request.comment, context, approve=False)
+        return approval_pb2.ApprovalServiceDenyResponse(approval=voted)
+
+    def _voted(
+        self, approval_id: str, comment: str, context: grpc.ServicerContext, *, approve: bool
+    ) -> approval_pb2.Approval:
+        for approval in self._daemon.approvals:
+            if approval.approval_id == approval_id:
+                self._daemon.votes.append((approval_id, approve, comment))
+                return approval
+        abort(context, grpc.StatusCode.NOT_FOUND, "not_found", f"no approval {approval_id!r}")
+        raise AssertionError("abort raises")
+
+
 @contextmanager
 def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     """Serves `daemon` on the unix socket `path` and gives its address."""
@@ -262,6 +350,7 @@ def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     sandbox_pb2_grpc.add_SandboxServiceServicer_to_server(_Sandbox(daemon), server)
     node_pb2_grpc.add_NodeServiceServicer_to_server(_Node(daemon), server)
     profile_pb2_grpc.add_ProfileServiceServicer_to_server(_Profile(daemon), server)
+    approval_pb2_grpc.add_ApprovalServiceServicer_to_server(_Approval(daemon), server)
     address = f"unix:{path}"
     server.add_insecure_port(address)
     server.start()

@@ -1,11 +1,12 @@
 """The commands of `sandboxctl` besides `run`, each as a process."""
 
 import json
+import signal
 from pathlib import Path
 
 from sandboxd import __version__
-from sandboxd.rpc.v1 import profile_pb2, sandbox_pb2
-from tests.fakes.server import FakeDaemon, chunk, result
+from sandboxd.rpc.v1 import approval_pb2, profile_pb2, sandbox_pb2
+from tests.fakes.server import FakeDaemon, approval, chunk, result
 from tests.unit.cli.conftest import Sandboxctl
 
 
@@ -77,3 +78,48 @@ def test_absent_daemon_is_125_with_a_way_out(tmp_path: Path) -> None:
     done = Sandboxctl(str(tmp_path / "none"))("ps")
     assert done.returncode == 125
     assert b"sandboxd serve" in done.stderr
+
+
+def test_approvals_are_listed_and_shown_with_what_there_is_to_decide_on(
+    sandboxctl: Sandboxctl, daemon: FakeDaemon
+) -> None:
+    daemon.approvals = (approval(1), approval(2, approval_pb2.APPROVAL_STATE_DENIED))
+    listed, pending = sandboxctl("approval", "list"), sandboxctl("approval", "list", "--pending")
+    shown = sandboxctl("approval", "list", f"{1:032x}")
+    assert listed.returncode == pending.returncode == shown.returncode == 0
+    assert b"denied" in listed.stdout and b"denied" not in pending.stdout
+    assert b"1/2" in pending.stdout and b"uid:1000" in pending.stdout
+    assert b'"install"' in shown.stdout and b"role:operator" in shown.stdout and b"uid:0 fine" in shown.stdout
+    assert b"\x1b" not in listed.stdout + shown.stdout
+    assert b"NOT ALL OF IT" not in shown.stdout
+
+
+def test_an_approval_that_is_not_shown_whole_says_so(sandboxctl: Sandboxctl, daemon: FakeDaemon) -> None:
+    cut = approval()
+    cut.shown, cut.shown_bytes = '{"source":"print(1)\x1b[2J', 40000
+    daemon.approvals = (cut,)
+    shown = sandboxctl("approval", "list", cut.approval_id).stdout
+    assert b"NOT ALL OF IT: this is cut, the whole has 40000 bytes" in shown and b"f" * 64 in shown
+    assert b"\x1b" not in shown
+
+
+def test_votes_are_cast_with_a_comment(sandboxctl: Sandboxctl, daemon: FakeDaemon) -> None:
+    daemon.approvals = (approval(),)
+    assert sandboxctl("approval", "approve", f"{1:032x}", "--comment", "fine").returncode == 0
+    told = json.loads(sandboxctl("approval", "deny", f"{1:032x}", "-m", "never", "--json").stdout)
+    assert (told[0]["approval_id"], told[0]["votes"][0]["approver"]) == (f"{1:032x}", "uid:0")
+    assert daemon.votes == [(f"{1:032x}", True, "fine"), (f"{1:032x}", False, "never")]
+    unknown = sandboxctl("approval", "approve", "0" * 32)
+    assert (unknown.returncode, b"not_found" in unknown.stderr) == (125, True)
+
+
+def test_a_watch_prints_each_change_as_it_comes(sandboxctl: Sandboxctl, daemon: FakeDaemon) -> None:
+    daemon.approvals = (approval(),)
+    with sandboxctl.start("approval", "watch") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert daemon.running.wait(30)
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert line.startswith(f"{1:032x} pending execution.start uid:1000 python 1/2 review: evil\\x1b".encode())
+    assert daemon.cancelled.wait(30)

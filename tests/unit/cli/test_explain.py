@@ -42,10 +42,11 @@ def test_json_carries_every_field_of_the_result() -> None:
 
 
 def test_json_of_an_error_names_its_kind_and_reason() -> None:
-    told = json.loads(error_json(PolicyDenied("no", reason="r", message_for_agent="m", execution_id="e")))
-    assert told == {
-        "error": {"kind": "PolicyDenied", "reason": "r", "message": "no", "message_for_agent": "m", "execution_id": "e"}
-    }
+    texts = {"reason": "r", "message_for_agent": "m", "execution_id": "e"}
+    told = json.loads(error_json(PolicyDenied("no", **texts, approval_id="a")))
+    assert told == {"error": {"kind": "PolicyDenied", "message": "no", **texts, "approval_id": "a"}}
+    told = json.loads(error_json(NotFound("no", **texts)))
+    assert told == {"error": {"kind": "NotFound", "message": "no", **texts, "approval_id": ""}}
 
 
 def test_explanation_goes_to_stderr_and_leaves_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:

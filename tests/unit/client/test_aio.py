@@ -10,7 +10,7 @@ import pytest
 
 from sandboxd.client import Accepted, AsyncClient, Chunk, PolicyDenied, Result, Unreachable
 from sandboxd.rpc.v1 import sandbox_pb2
-from tests.fakes.server import FakeDaemon, accepted, chunk, hangs, refuses, result, says, serving
+from tests.fakes.server import FakeDaemon, accepted, approval, chunk, hangs, refuses, result, says, serving
 
 
 @pytest.fixture
@@ -86,3 +86,15 @@ async def test_listing_logs_and_kill_work_as_in_the_blocking_client(address: str
         assert (await client.capabilities()).node == "fake"
     assert daemon.kills == [("2", 9)]
     assert daemon.capability_calls == 2
+
+
+async def test_approvals_work_as_in_the_blocking_client(address: str, daemon: FakeDaemon) -> None:
+    daemon.approvals = tuple(map(approval, range(3)))
+    async with AsyncClient(address) as client:
+        assert len(await client.approvals()) == 3
+        assert (await client.approve(f"{1:032x}", "fine")).approval_id == f"{1:032x}"
+        assert (await client.deny(f"{2:032x}", "no")).approval_id == f"{2:032x}"
+        async with aclosing(client.watch_approvals()) as updates:
+            assert (await anext(updates)).approval_id == f"{0:032x}"
+        assert await asyncio.to_thread(daemon.cancelled.wait, 30)
+    assert daemon.votes == [(f"{1:032x}", True, "fine"), (f"{2:032x}", False, "no")]

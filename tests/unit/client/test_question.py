@@ -2,7 +2,7 @@ import pytest
 from google.protobuf.message import Message
 
 from sandboxd.client import question
-from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, node_pb2, profile_pb2, sandbox_pb2
 
 ASKED = [
     question.capabilities(),
@@ -12,6 +12,9 @@ ASKED = [
     question.execution("e"),
     question.logs("e"),
     question.kill("e", 9),
+    question.approvals(approval_id="a", pending_only=True, page_token="t"),
+    question.approve("a", "c"),
+    question.deny("a", "c"),
 ]
 
 
@@ -20,7 +23,12 @@ def test_method_and_messages_are_those_of_the_api(
     asked: question.Question[Message, object] | question.StreamQuestion[Message, object],
 ) -> None:
     _, service, name = asked.method.split("/")
-    package = {"NodeService": node_pb2, "ProfileService": profile_pb2, "SandboxService": sandbox_pb2}
+    package = {
+        "ApprovalService": approval_pb2,
+        "NodeService": node_pb2,
+        "ProfileService": profile_pb2,
+        "SandboxService": sandbox_pb2,
+    }
     method = (
         package[service.removeprefix("sandboxd.v1.")].DESCRIPTOR.services_by_name[service[12:]].methods_by_name[name]
     )
@@ -29,9 +37,11 @@ def test_method_and_messages_are_those_of_the_api(
     assert method.server_streaming is isinstance(asked, question.StreamQuestion)
 
 
-def test_execute_is_a_method_of_the_api() -> None:
+def test_what_streams_on_is_of_the_api_too() -> None:
     service = sandbox_pb2.DESCRIPTOR.services_by_name["SandboxService"]
     assert f"/{service.full_name}/{service.methods_by_name['Execute'].name}" == question.EXECUTE
+    service = approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
+    assert f"/{service.full_name}/{service.methods_by_name['Watch'].name}" == question.WATCH_APPROVALS
 
 
 def test_page_comes_with_the_token_of_the_next() -> None:

@@ -3,6 +3,7 @@
 import gc
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from sandboxd.client import (
     Accepted,
     Agent,
+    ApprovalState,
+    ApprovalVote,
     AuditUnavailable,
     Chunk,
     Client,
@@ -269,3 +272,40 @@ def test_profiles_are_read_whole(client: Client, daemon: FakeDaemon) -> None:
 def test_code_can_be_streamed_too(client: Client, daemon: FakeDaemon) -> None:
     list(client.execute(Code("echo 1", "bash")))
     assert daemon.requests[0].code.language == "bash"
+
+
+def test_a_denial_that_waits_for_people_carries_its_approval(client: Client, daemon: FakeDaemon) -> None:
+    code = grpc.StatusCode.PERMISSION_DENIED
+    for approval_id in ("a" * 32, ""):
+        daemon.script = refuses(code, "approval_required", "m", "a", approval_id)
+        with pytest.raises(PolicyDenied) as caught:
+            client.run(["x"])
+        assert (caught.value.reason, caught.value.approval_id) == ("approval_required", approval_id)
+
+
+def test_approvals_are_listed_over_all_pages_or_asked_for_one_by_one(client: Client, daemon: FakeDaemon) -> None:
+    daemon.approvals = tuple(server.approval(number, number % 3 + 1) for number in range(5))
+    assert [found.approval_id[-1] for found in client.approvals()] == ["0", "1", "2", "3", "4"]
+    assert [found.approval_id[-1] for found in client.approvals(pending_only=True)] == ["0", "3"]
+    (one,) = client.approvals(f"{1:032x}")
+    assert (one.state, one.requester, one.quorum, one.reasons) == (
+        ApprovalState.GRANTED, "uid:1000", 2, ("review: evil\x1b]0;title\x07",),
+    )  # fmt: skip
+    assert one.votes == (ApprovalVote("uid:0", True, "fine", datetime(1970, 1, 1, tzinfo=UTC)),)
+    assert one.expires_at == datetime(1970, 1, 1, 0, 31, 40, tzinfo=UTC)
+
+
+def test_votes_reach_the_daemon(client: Client, daemon: FakeDaemon) -> None:
+    daemon.approvals = (server.approval(),)
+    assert client.approve(f"{1:032x}", "fine").approval_id == client.deny(f"{1:032x}").approval_id == f"{1:032x}"
+    assert daemon.votes == [(f"{1:032x}", True, "fine"), (f"{1:032x}", False, "")]
+    with pytest.raises(NotFound):
+        client.approve("0" * 32)
+
+
+def test_a_watch_goes_on_until_it_is_left(client: Client, daemon: FakeDaemon) -> None:
+    daemon.approvals = (server.approval(1), server.approval(2, 99))
+    updates = client.watch_approvals()
+    assert [next(updates).state for _ in range(2)] == [ApprovalState.PENDING, ApprovalState.UNKNOWN]
+    updates.close()
+    assert daemon.cancelled.wait(30)
