@@ -7,11 +7,12 @@ in one YAML and a string in the other. Called by `rego_bundle` and `bundle_signa
 import hashlib
 import json
 import math
+import warnings
 from decimal import Decimal
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MantissaNoDotYAML1_1Warning, MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from sandboxd.errors import PolicyInvalid
@@ -117,11 +118,15 @@ def _yaml(name: str, content: bytes) -> object:
         text = content.decode()
         if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
             raise PolicyInvalid(f"{name}: has an alias; write the value itself there")
-        one, two = (_load(text, version) for version in ((1, 1), (1, 2)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", MantissaNoDotYAML1_1Warning)
+            one, two = (_load(text, version) for version in ((1, 1), (1, 2)))
         if repr(one) != repr(two):  # True is 1 to `==`
             raise PolicyInvalid(f"{name}: means one thing in YAML 1.1 and another in 1.2; quote its words and numbers")
         value = _from_yaml(two)
         _check(value)
+    except MantissaNoDotYAML1_1Warning as error:
+        raise PolicyInvalid(f"{name}: has a float without a dot, a word in YAML 1.1; write 1.0e+3 for 1e+3") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
         raise PolicyInvalid(f"{name}:{line}: {(error.problem or 'not YAML').splitlines()[0]}") from error

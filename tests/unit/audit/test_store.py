@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.audit.store import Store, find, packs
+from sandboxd.audit.store import Store, find, find_all, packs
 
 
 def _packs(directory: Path) -> list[Path]:
@@ -165,3 +165,14 @@ def test_reader_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "1.pack")
     with pytest.raises(PermissionError, match="not a regular file"):
         find(tmp_path, "0" * 64)
+
+
+def test_all_of_several_documents_are_found_in_one_pass_and_changed_ones_left_out(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, fsync=False, pack_bytes=1)) as store:  # a pack for each
+        first, second, third = (store.put(text) for text in (b"one", b"two", b"three"))
+    assert len(list(tmp_path.iterdir())) == 3
+    absent = "0" * 64
+    assert dict(find_all(tmp_path, frozenset((first, third, absent)))) == {first: b"one", third: b"three"}
+    for pack in tmp_path.iterdir():
+        pack.write_bytes(pack.read_bytes().replace(b"\nthree\n", b"\nother\n"))
+    assert dict(find_all(tmp_path, frozenset((second, third)))) == {second: b"two"}

@@ -53,6 +53,7 @@ def test_yaml_is_read_as_the_json_it_means() -> None:
     [
         (b"a: yes", "one thing in YAML 1.1 and another"),
         (b"y: 1", "one thing in YAML 1.1 and another"),
+        (b"a: 1e+3", "a float without a dot"),
         (b"a: 0o17", "one thing in YAML 1.1 and another"),
         (b"a: 017", "one thing in YAML 1.1 and another"),
         (b"a: 1:30", "one thing in YAML 1.1 and another"),

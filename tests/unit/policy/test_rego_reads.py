@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.policy import rego_reads
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_reads import reads_the_moment
 
@@ -70,3 +71,18 @@ def test_what_only_sees_the_question_is_not(text: str) -> None:
 
 def test_the_shipped_policy_sees_the_question_only() -> None:
     assert not reads_the_moment(read_bundle([SHIPPED]).modules)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a := input.action.argv[0]", True),
+        ("a := input.action", True),
+        ("a := input", True),
+        ("a := input.action.argvs", False),
+        ("a := input.caller.tenant", False),
+        ("a := 1", False),
+    ],
+)
+def test_reading_of_a_given_place_is_found(text: str, found: bool) -> None:
+    assert rego_reads.reads([("p.rego", HEAD + text)], [("action", "argv")]) is found
