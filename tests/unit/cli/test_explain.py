@@ -8,6 +8,7 @@ from sandboxd.client import (
     EndReason,
     Enforcement,
     EnforcementRow,
+    NotFound,
     OutputFile,
     PolicyDenied,
     Result,
