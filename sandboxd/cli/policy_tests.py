@@ -15,6 +15,7 @@ from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
 from sandboxd.cli.tables import printable
 from sandboxd.policy.rego_builtins import check_calls, package
+from sandboxd.policy.rego_literals import check_literals
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_tests import TestResult, run_tests
 
@@ -29,6 +30,7 @@ def run(paths: Sequence[Path], key: Path | None) -> int:
     asyncio.run(_prove(paths, key))
     bundle = read_bundle(policy.bundle_paths, policy.key_path, tests=True)
     check_calls([*bundle.modules, *bundle.tests])
+    check_literals([*bundle.modules, *bundle.tests])
     results = run_tests(bundle)
     if not results:
         raise Mistake("there is no test in this policy; write rules named test_… into a file named …_test.rego")

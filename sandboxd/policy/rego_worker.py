@@ -6,6 +6,7 @@ with its end of a socket pair and its parent's pid.
 
 import ctypes
 import json
+import re
 import sys
 from collections.abc import Callable
 from json.encoder import encode_basestring
@@ -53,7 +54,14 @@ class _Engine:
             return (UNDEFINED, "") if text == "undefined" else (ANSWER, text)
         except (RegoError, ValueError, RecursionError) as error:
             # ValueError: rego-cpp printed an answer that is not JSON.
-            return FAILED, f"{type(error).__name__}: {error}"
+            return FAILED, _said(error) or f"{type(error).__name__}: {error}"
+
+
+def _said(error: Exception) -> str:
+    """What rego-cpp gave as the reason, in the tree that it prints where it has no answer."""
+    printed = error.doc if isinstance(error, json.JSONDecodeError) else ""
+    found = re.search(r"^\(error\s+\(errormsg \d+:([^)]*)\)", printed)
+    return f"rego-cpp gave no answer: {found[1]}" if found else ""
 
 
 class _Input:

@@ -18,7 +18,7 @@ from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import rego, rego_process
 from sandboxd.policy.base import PolicyEngine
-from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
+from sandboxd.policy.document import PolicyInput
 from tests.fakes.policy import question, start
 
 HEAD = "package sandboxd\nimport rego.v1\n"
@@ -88,31 +88,6 @@ async def until_it_answers(made: PolicyEngine) -> Decision:
     return decision
 
 
-async def test_the_policy_decides_on_the_input(tmp_path: Path) -> None:
-    text = 'decision := {"verdict": v} if { v := {"/bin/true": "allow", "/bin/false": "deny"}[input.action.argv[0]] }'
-    async with engine(tmp_path, f'default decision := {{"verdict": "warn"}}\n{text}') as made:
-        verdicts = [
-            (await made.decide(question(start(argv=(argv,))))).verdict for argv in ("/bin/true", "/bin/false", "x")
-        ]
-        assert verdicts == [Verdict.ALLOW, Verdict.DENY, Verdict.WARN]
-        assert made.revision == (await made.decide(question())).revision
-
-
-async def test_answers_of_pipelined_questions_are_not_mixed_up(tmp_path: Path) -> None:
-    text = 'decision := {"verdict": "allow", "message_for_agent": input.action.argv[0]}'
-    async with engine(tmp_path, text) as made:
-        asked = [str(number) for number in range(200)]
-        decisions = await asyncio.gather(*(made.decide(question(start(argv=(argv,)))) for argv in asked))
-        assert [decision.message_for_agent for decision in decisions] == asked
-
-
-async def test_an_input_without_an_answer_is_denied_as_undefined(tmp_path: Path) -> None:
-    text = f'{ALLOW} if input.action.argv[0] == "/bin/true"'
-    async with engine(tmp_path, text) as made:
-        decision = await made.decide(question(start(argv=("x",))))
-        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_undefined")
-
-
 # Guard 1: built-ins that fail or are not there.
 
 
@@ -143,29 +118,10 @@ async def test_a_builtin_that_is_missing_is_refused_at_load_where_the_bare_libra
 # Guard 2: how the input is handed over.
 
 
-@pytest.mark.parametrize(
-    ("value", "literal"),
-    [("a\0b", r'"a\u0000b"'), ('a"b', r'"a\"b"'), ("a\\b", r'"a\\b"'), ("a\nb", r'"a\nb"'), ("é✓😀", '"é✓😀"')],
-)
-async def test_input_text_arrives_whole(tmp_path: Path, value: str, literal: str) -> None:
-    text = f'default decision := {{"verdict": "deny"}}\n{ALLOW} if input.action.argv[0] == {literal}'
-    async with engine(tmp_path, text) as made:
-        assert (await made.decide(question(start(argv=(value,))))).verdict is Verdict.ALLOW
-        assert (await made.decide(question(start(argv=("a",))))).verdict is Verdict.DENY
-
-
 def test_the_bare_library_cuts_text_at_nul_when_given_an_object() -> None:
     interpreter = Interpreter()
     interpreter.set_input({"a": "x\0forbidden"})
     assert str(interpreter.query("input.a")) == '{"expressions":["x"]}'
-
-
-async def test_integers_from_2_to_the_63_arrive_whole(tmp_path: Path) -> None:
-    document = json.loads(question().document)
-    document["action"]["stdin_bytes"] = 2**63 + 1
-    text = f'default decision := {{"verdict": "deny"}}\n{ALLOW} if input.action.stdin_bytes == 9223372036854775809'
-    async with engine(tmp_path, text) as made:
-        assert (await made.decide(PolicyInput(json.dumps(document).encode()))).verdict is Verdict.ALLOW
 
 
 # Guards 3 and 4: one interpreter in one thread of one process, compiled once.
@@ -272,21 +228,6 @@ async def test_the_worker_has_no_environment_no_descriptors_and_limits(tmp_path:
 # Guard 6: whatever is not a decision.
 
 
-@pytest.mark.parametrize("answer", ['{"verdict": "maybe"}', '"allow"', "1", "null", '[{"verdict": "allow"}]'])
-async def test_an_answer_of_another_shape_is_denied(tmp_path: Path, answer: str) -> None:
-    text = f'decision := {answer} if input.action.argv[0] == "x"\n{ALLOW} if input.action.argv[0] != "x"'
-    async with engine(tmp_path, text) as made:
-        decision = await made.decide(question(start(argv=("x",))))
-        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
-
-
-async def test_rules_that_contradict_each_other_deny(tmp_path: Path) -> None:
-    text = f'{ALLOW} if input.action.argv[0]\ndecision := {{"verdict": "warn"}} if input.action.argv[0] == "x"'
-    async with engine(tmp_path, text) as made:
-        assert (await made.decide(question())).verdict is Verdict.ALLOW
-        assert (await made.decide(question(start(argv=("x",))))).verdict is Verdict.DENY
-
-
 @pytest.mark.parametrize("characters", [10_000, 131_071, 900_000])
 async def test_the_worker_survives_long_text(tmp_path: Path, characters: int) -> None:
     text = 'default decision := {"verdict": "deny"}\ndecision := {"verdict": "allow"} if startswith(input.x, "yyy")'
@@ -297,19 +238,6 @@ async def test_the_worker_survives_long_text(tmp_path: Path, characters: int) ->
             decision = await made.decide(PolicyInput(json.dumps({"x": "y" * characters}).encode()))
             assert decision.verdict is Verdict.ALLOW
         assert workers() - before == own
-
-
-async def test_an_oversized_input_is_denied_and_not_sent(tmp_path: Path) -> None:
-    async with engine(tmp_path, ALLOW) as made:
-        decision = await made.decide(question(start(argv=("x" * MAX_DOCUMENT_BYTES,))))
-        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
-
-
-async def test_a_closed_engine_denies(tmp_path: Path) -> None:
-    async with engine(tmp_path, ALLOW) as made:
-        await made.decide(question())
-        await made.close()
-        assert (await made.decide(question())).verdict is Verdict.DENY
 
 
 # Load.
@@ -323,6 +251,12 @@ async def test_a_closed_engine_denies(tmp_path: Path) -> None:
         ("other := 1", "sample"),
         ("decision := 1", "sample"),
         ("decision := nosuch", "sample|p.rego:3"),
+        # More constants in one literal than the library's own check of what it compiled lets pass.
+        (
+            'decision := {"a": "b", "c": [{"d": "e", "f": "g"}], "h": "i", "j": 1.5, "k": {"l": {"m": 7}, "n": "o",'
+            ' "p": ["q"], "r": {"s": 60, "t": ["u"]}}}',
+            "rego-cpp gave no answer: bundle verify",
+        ),
     ],
 )
 async def test_a_policy_that_cannot_answer_is_refused_at_load(tmp_path: Path, text: str, message: str) -> None:
