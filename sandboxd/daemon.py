@@ -208,7 +208,7 @@ class Daemon:
             registry=self._registry,
             profiles=lambda: self._profiles,
             runtimes=runtimes,
-            policy_revision=lambda: self._gate.engine.revision,
+            policy=self._rollout,
             facts=NodeFacts(__version__, self._node, hello.kernel, hello.mode),
             approvals=self._approvals,
             voting=Voting(self._gate, self._approvals, self._recorder),

@@ -4,6 +4,7 @@ Never lets go of the policy in force for one that is wrong, and never lets the s
 what it knows is shown by `rpc.policy`.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -15,9 +16,12 @@ from sandboxd.config import Policy
 from sandboxd.errors import AuditUnavailable, SandboxdError
 from sandboxd.event import Event, PolicyReloaded, PolicyReloadFailed, PolicyShadowFailed
 from sandboxd.gate import Gate
+from sandboxd.model import Decision
 from sandboxd.policy import rego
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.bundle_versions import Versions
+from sandboxd.policy.document import PolicyInput
+from sandboxd.policy.rego_rules import Rule, holding
 from sandboxd.shadow import Counts, Shadow
 
 log = logging.getLogger(__name__)
@@ -126,6 +130,15 @@ class Rollout:
             last_error_at=self._last_error_at,
             shadow=shadow,
         )
+
+    async def explain(self, document: bytes) -> tuple[Decision, tuple[Rule, ...]]:
+        """What the policy in force decides for that input, and which of its rules hold; nothing comes of it."""
+        engine = self._gate.engine
+        decision = await self._gate.judge(engine, PolicyInput(document))
+        if not isinstance(engine, rego.RegoEngine):
+            return decision, ()
+        bundle = engine.bundle
+        return decision, await asyncio.to_thread(holding, bundle.modules, bundle.data_json, document)
 
     async def close(self) -> None:
         """The shadow; the engine is the gate's."""

@@ -7,30 +7,23 @@ data may be of every tenant.
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
 from sandboxd.config import Policy
-from sandboxd.errors import PolicyInvalid
 from sandboxd.model import Decision
-from sandboxd.policy import bundle_data
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
+from sandboxd.policy.input_check import read_input
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_rules import Rule, holding
-from sandboxd.policy.schema import schema
-
-MOST_MISTAKES = 20
-_SHOWN_CHARS = 200
 
 
 def explain(action: Path, paths: Sequence[Path], key: Path | None, *, as_json: bool) -> None:
-    """Prints it. Mistake with a line for each thing that is wrong with the input; PolicyInvalid."""
+    """Prints it. InvalidRequest with a line for each thing that is wrong with the input; PolicyInvalid."""
     document = _read(action)
     policy = settings(paths, key)
     decision = asyncio.run(_decide(policy, document))
@@ -54,35 +47,7 @@ def _read(path: Path) -> bytes:
             content = file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise Mistake(f"cannot read {os.fspath(path)!r}: {error.strerror}; name a readable file") from error
-    if len(content) > MAX_DOCUMENT_BYTES:
-        raise Mistake(f"{os.fspath(path)!r} is over {MAX_DOCUMENT_BYTES} bytes; no engine is asked more")
-    try:
-        value = bundle_data.parse(os.fspath(path), content)
-    except PolicyInvalid as error:
-        raise Mistake(error.message) from error
-    if mistakes := list(_mistakes(bundle_data.plain(value))):
-        raise Mistake("\n".join(f"{path}: {mistake}" for mistake in mistakes[:MOST_MISTAKES]))
-    return bundle_data.as_json(value).encode()
-
-
-def _mistakes(value: object) -> Iterator[str]:
-    """By the published schema; of the actions the one that the input names, so that a mistake is told where it is."""
-    whole = schema()
-    properties = whole["properties"]
-    assert isinstance(properties, dict)
-    kinds = {kind["properties"]["type"]["const"]: kind for kind in properties["action"]["anyOf"]}
-    match value:
-        case {"action": {"type": str(name)}} if name in kinds:
-            whole = {**whole, "properties": {**properties, "action": kinds[name]}}
-        case {"action": {"type": other}}:
-            yield f"action.type: {other!r} is not one of {sorted(kinds)}"
-            return
-        case _:
-            yield f"action.type: is not there; it is one of {sorted(kinds)}"
-            return
-    for error in sorted(Draft7Validator(whole).iter_errors(value), key=lambda error: list(map(str, error.path))):
-        place = ".".join(map(str, error.absolute_path)) or "input"
-        yield f"{place}: {error.message[:_SHOWN_CHARS]}"
+    return read_input(os.fspath(path), content)
 
 
 def _told(decision: Decision, rules: Sequence[Rule]) -> dict[str, object]:

@@ -24,6 +24,7 @@ from sandboxd.rpc.interceptors import Handler, Interceptors, Method, Streaming, 
 from sandboxd.rpc.listener import Listener
 from sandboxd.rpc.node import NodeFacts, NodeService
 from sandboxd.rpc.peer import Peers
+from sandboxd.rpc.policy import InForce, PolicyService
 from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.relay import Relay
 from sandboxd.rpc.sandbox import Executes, SandboxService
@@ -88,19 +89,20 @@ async def serve(
     registry: Registry,
     profiles: Callable[[], ProfileSet],
     runtimes: Mapping[Isolation, Runtime],
-    policy_revision: Callable[[], str],
+    policy: InForce,
     facts: NodeFacts,
     approvals: Approvals,
     voting: Voting,
 ) -> Server:
     """A server that answers from now on, or `ConfigInvalid` if its socket cannot be had.
 
-    `profiles` and `policy_revision` are asked at each call, so a reload shows at once.
+    `profiles` and `policy` are asked at each call, so a reload shows at once.
     """
     services = (
         SandboxService(executor, registry, config.max_message_bytes, config.run_output_bytes),
         ProfileService(profiles),
-        NodeService(facts, runtimes, policy_revision),
+        NodeService(facts, runtimes, lambda: policy.facts().revision),
+        PolicyService(policy),
         ApprovalService(approvals, voting, new_id),
     )
     names = tuple(service.NAME for service in services)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,9 +52,9 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "new"
 
 
-def told(state: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
+def told(state: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     code = run([bundle], "7d", state, None, as_json=True)
-    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, found
 
 
@@ -63,7 +64,7 @@ def test_what_would_change_is_told_with_its_count_and_document(
     code, found = told(state, bundle, capsys)
     assert code == 1
     assert found["decisions"] == {"changed": 2, "same": 1}
-    (change,) = found["changes"]  # type: ignore[misc]
+    (change,) = found["changes"]
     assert (change["then"], change["now"], change["decisions"]) == ("allow", "deny", 2)
     assert change["now_reason_codes"] == ["policy_denied"]
     (pack,) = (state / "documents").iterdir()

@@ -11,13 +11,15 @@ import pytest
 
 from sandboxd.gate import Gate
 from sandboxd.lifecycle import Registry
-from sandboxd.model import Guarantee, Isolation, Limits, RuntimeCapabilities
+from sandboxd.model import Decision, Guarantee, Isolation, Limits, RuntimeCapabilities, Verdict
+from sandboxd.policy.rego_rules import Rule
 from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.resolve import Interpreter, ResolvedProfile
 from sandboxd.profile.schema import Spec
+from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
-from sandboxd.rpc.v1 import approval_pb2_grpc, node_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
+from sandboxd.rpc.v1 import approval_pb2_grpc, node_pb2_grpc, policy_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
 from sandboxd.runtime.base import Runtime
 from sandboxd.voting import Voting
 from tests.fakes.approvals import Office
@@ -75,6 +77,23 @@ PROFILE = ResolvedProfile(
 PROFILES = ProfileSet({"python": PROFILE, "default": replace(PROFILE, name="default")})
 
 
+class PolicyInForce:
+    """A policy that says what it is told, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.told = PolicyFacts("fake", "r1", 7, (("p.rego", "ab" * 32),), 1_700_000_000.5, "", 0.0, None)
+        self.decision = Decision(Verdict.ALLOW, (), "r1")
+        self.rules: tuple[Rule, ...] = ()
+        self.asked: list[bytes] = []
+
+    def facts(self) -> PolicyFacts:
+        return self.told
+
+    async def explain(self, document: bytes) -> tuple[Decision, tuple[Rule, ...]]:
+        self.asked.append(document)
+        return self.decision, self.rules
+
+
 class ProbedRuntime:
     """A runtime of which only the probe is asked."""
 
@@ -94,11 +113,16 @@ class Served:
     registry: Registry
     office: Office
     engine: FakeEngine
+    policy: PolicyInForce
     channel: grpc.aio.Channel
 
     @property
     def approval(self) -> "approval_pb2_grpc.ApprovalServiceAsyncStub":
         return approval_pb2_grpc.ApprovalServiceStub(self.channel)
+
+    @property
+    def policies(self) -> "policy_pb2_grpc.PolicyServiceAsyncStub":
+        return policy_pb2_grpc.PolicyServiceStub(self.channel)
 
     @property
     def sandbox(self) -> "sandbox_pb2_grpc.SandboxServiceAsyncStub":
@@ -131,6 +155,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     registry = Registry(max_ended=10, max_bytes=1 << 20, now=lambda: 1_700_000_000.25)
     office = Office(config.socket.parent.parent / "approvals")
     engine = FakeEngine()
+    policy = PolicyInForce()
     gate = Gate(engine, approvals=office.approvals)
     server = await serve(
         config,
@@ -138,14 +163,14 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         registry=registry,
         profiles=lambda: PROFILES,
         runtimes={Isolation.PROCESS: cast(Runtime, ProbedRuntime())},
-        policy_revision=lambda: "r1",
+        policy=policy,
         facts=FACTS,
         approvals=office.approvals,
         voting=Voting(gate, office.approvals, office.record),
     )
     try:
         async with grpc.aio.insecure_channel(f"unix:{config.socket}", options=OPTIONS) as channel:
-            yield Served(config.socket, server, executor, registry, office, engine, channel)
+            yield Served(config.socket, server, executor, registry, office, engine, policy, channel)
     finally:
         await server.stop(0)
 

@@ -19,10 +19,11 @@ from sandboxd.errors import ConfigInvalid
 from sandboxd.model import Caller, ExecuteRequest
 from sandboxd.rpc.interceptors import Streaming
 from sandboxd.rpc.node import NodeService
+from sandboxd.rpc.policy import PolicyService
 from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.sandbox import SandboxService
 from sandboxd.rpc.server import ServerConfig
-from sandboxd.rpc.v1 import node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 from tests.fakes.executor import Item, endless, greeting
 from tests.skips import need_root
 from tests.unit.rpc.conftest import Served, raw, serving
@@ -78,6 +79,7 @@ def test_every_method_of_the_api_is_bound_with_its_request_and_kind() -> None:
         (SandboxService(nothing, nothing, 0, 0), sandbox_pb2.DESCRIPTOR),
         (ProfileService(nothing), profile_pb2.DESCRIPTOR),
         (NodeService(nothing, nothing, nothing), node_pb2.DESCRIPTOR),
+        (PolicyService(nothing), policy_pb2.DESCRIPTOR),
     )
     for service, file in services:
         (described,) = file.services_by_name.values()
