@@ -74,16 +74,36 @@ def replay(
         raise typer.Exit(run(bundle, since, state_dir, verification_key, as_json=as_json))
 
 
+@app.command()
+def show(
+    as_json: AsJson = False,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", envvar="SANDBOXD_ADDRESS", metavar="ADDRESS", help="As for the other commands."),
+    ] = None,
+) -> None:
+    """Show the policy that decides on the node, whether the last reload took place, and how its shadow does."""
+    from sandboxd.cli.policy_show import show_policy
+    from sandboxd.client.sync import Client
+
+    with _told(), Client(address) as client:
+        show_policy(client.policy(), as_json=as_json)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Whatever is wrong with the policy or the command line is said, a line for each mistake, and exits 125."""
     from sandboxd.cli.ending import FAILED
     from sandboxd.cli.mistake import Mistake
     from sandboxd.cli.run import say
+    from sandboxd.client.errors import SandboxdError as Refusal
     from sandboxd.errors import SandboxdError
 
     try:
         yield
+    except Refusal as error:
+        say(f"{error.reason}: {error.message}")
+        raise typer.Exit(FAILED) from error
     except (Mistake, SandboxdError) as error:
         for line in str(error).splitlines():
             say(line)

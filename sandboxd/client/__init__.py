@@ -55,6 +55,7 @@ from sandboxd.client.node import (
     Profile,
     RuntimeCapabilities,
 )
+from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
 from sandboxd.client.sync import Client
 
 __all__ = [
@@ -90,12 +91,15 @@ __all__ = [
     "Options",
     "OutputFile",
     "Overloaded",
+    "Policy",
+    "PolicyCheck",
     "PolicyDenied",
     "Profile",
     "Result",
     "RuntimeCapabilities",
     "RuntimeFailed",
     "SandboxdError",
+    "ShadowPolicy",
     "SkippedFile",
     "State",
     "Stream",

@@ -19,6 +19,7 @@ from sandboxd.client.approval import Approval
 from sandboxd.client.failure import Progress, translated
 from sandboxd.client.model import Code, Event, Options, Result
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
+from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.request import Program, execute_request
 from sandboxd.client.stream import EventReader, Whole
 from sandboxd.rpc.v1 import approval_pb2, sandbox_pb2
@@ -79,6 +80,14 @@ class AsyncClient:
     async def profile(self, name: str) -> Profile:
         """One profile, whole; `NotFound` if the node has none of that name."""
         return await self._ask(question.profile(name))
+
+    async def policy(self) -> Policy:
+        """The policy that decides on the node."""
+        return await self._ask(question.policy())
+
+    async def check_policy(self, input_json: str) -> PolicyCheck:
+        """What that policy would decide for an input of policy; for operators, and nothing happens."""
+        return await self._ask(question.check_policy(input_json))
 
     async def executions(self, *, living_only: bool = False) -> tuple[Execution, ...]:
         """The caller's executions, living and retained, newest first."""

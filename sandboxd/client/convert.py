@@ -8,7 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sandboxd.client import model, node
 from sandboxd.client.approval import Approval, ApprovalState, ApprovalVote
-from sandboxd.rpc.v1 import approval_pb2, enforcement_pb2, node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
+from sandboxd.rpc.v1 import approval_pb2, enforcement_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
 _ISOLATIONS = {
     enforcement_pb2.ISOLATION_PROCESS: "process",
@@ -116,6 +117,41 @@ def capabilities(message: node_pb2.GetCapabilitiesResponse) -> node.Capabilities
         runtimes=tuple(
             node.RuntimeCapabilities(_ISOLATIONS.get(r.isolation, ""), r.mode, _rows(r.rows)) for r in message.runtimes
         ),
+    )
+
+
+def policy(message: policy_pb2.Policy) -> Policy:
+    return Policy(
+        engine=message.engine,
+        revision=message.revision,
+        version=message.version,
+        since=_time(message.since),
+        files=tuple((file.path, file.sha256) for file in message.files),
+        reload_error=message.reload_error,
+        reload_failed_at=_time(message.reload_failed_at) if message.HasField("reload_failed_at") else None,
+        shadow=_shadow(message.shadow) if message.HasField("shadow") else None,
+    )
+
+
+def _shadow(message: policy_pb2.ShadowPolicy) -> ShadowPolicy:
+    return ShadowPolicy(
+        revision=message.revision,
+        compared=message.compared,
+        differed=message.differed,
+        failed=message.failed,
+        dropped=message.dropped,
+        error=message.error,
+    )
+
+
+def policy_check(message: policy_pb2.CheckPolicyResponse) -> PolicyCheck:
+    return PolicyCheck(
+        verdict=message.verdict,
+        reasons=tuple((reason.code, reason.message) for reason in message.reasons),
+        message_for_agent=message.message_for_agent,
+        obligations_json=message.obligations_json,
+        revision=message.revision,
+        rules=tuple((rule.path, rule.line, rule.name) for rule in message.rules),
     )
 
 

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from sandboxd.client import convert
 from sandboxd.client.approval import Approval
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
+from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.stream import Output
-from sandboxd.rpc.v1 import approval_pb2, node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
 SECONDS = 30.0  # deadline of each of these calls; none of them waits for a program
 EXECUTE = "/sandboxd.v1.SandboxService/Execute"
@@ -67,6 +68,24 @@ def profile(name: str) -> Question[profile_pb2.GetProfileResponse, Profile]:
         profile_pb2.GetProfileRequest(name=name),
         profile_pb2.GetProfileResponse,
         lambda answer: convert.profile(answer.profile),
+    )
+
+
+def policy() -> Question[policy_pb2.GetPolicyResponse, Policy]:
+    return Question(
+        "/sandboxd.v1.PolicyService/GetPolicy",
+        policy_pb2.GetPolicyRequest(),
+        policy_pb2.GetPolicyResponse,
+        lambda answer: convert.policy(answer.policy),
+    )
+
+
+def check_policy(input_json: str) -> Question[policy_pb2.CheckPolicyResponse, PolicyCheck]:
+    return Question(
+        "/sandboxd.v1.PolicyService/CheckPolicy",
+        policy_pb2.CheckPolicyRequest(input_json=input_json),
+        policy_pb2.CheckPolicyResponse,
+        convert.policy_check,
     )
 
 

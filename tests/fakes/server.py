@@ -22,6 +22,8 @@ from sandboxd.rpc.v1 import (
     enforcement_pb2,
     node_pb2,
     node_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
     profile_pb2,
     profile_pb2_grpc,
     sandbox_pb2,
@@ -44,6 +46,8 @@ class FakeDaemon:
     logs: tuple[sandbox_pb2.OutputChunk, ...] = ()
     logs_hang: bool = False
     profiles: tuple[profile_pb2.Profile, ...] = ()
+    policy: policy_pb2.Policy = field(default_factory=policy_pb2.Policy)
+    checks: list[str] = field(default_factory=list)
     approvals: tuple[approval_pb2.Approval, ...] = ()
     votes: list[tuple[str, bool, str]] = field(default_factory=list)
     requests: list[sandbox_pb2.ExecuteRequest] = field(default_factory=list)
@@ -292,6 +296,29 @@ class _Profile(profile_pb2_grpc.ProfileServiceServicer):
         raise AssertionError("abort raises")
 
 
+class _Policy(policy_pb2_grpc.PolicyServiceServicer):
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self._daemon = daemon
+
+    def GetPolicy(
+        self, request: policy_pb2.GetPolicyRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.GetPolicyResponse:
+        return policy_pb2.GetPolicyResponse(policy=self._daemon.policy)
+
+    def CheckPolicy(
+        self, request: policy_pb2.CheckPolicyRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.CheckPolicyResponse:
+        self._daemon.checks.append(request.input_json)
+        return policy_pb2.CheckPolicyResponse(
+            verdict="deny",
+            reasons=[policy_pb2.PolicyReason(code="c", message="m")],
+            message_for_agent="no",
+            obligations_json="{}",
+            revision="r1",
+            rules=[policy_pb2.PolicyRule(path="p.rego", line=7, name="sandboxd.deny")],
+        )
+
+
 class _Approval(approval_pb2_grpc.ApprovalServiceServicer):
     def __init__(self, daemon: FakeDaemon) -> None:
         self._daemon = daemon
@@ -350,6 +377,7 @@ def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     sandbox_pb2_grpc.add_SandboxServiceServicer_to_server(_Sandbox(daemon), server)
     node_pb2_grpc.add_NodeServiceServicer_to_server(_Node(daemon), server)
     profile_pb2_grpc.add_ProfileServiceServicer_to_server(_Profile(daemon), server)
+    policy_pb2_grpc.add_PolicyServiceServicer_to_server(_Policy(daemon), server)
     approval_pb2_grpc.add_ApprovalServiceServicer_to_server(_Approval(daemon), server)
     address = f"unix:{path}"
     server.add_insecure_port(address)

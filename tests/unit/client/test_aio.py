@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from sandboxd.client import Accepted, AsyncClient, Chunk, PolicyDenied, Result, Unreachable
-from sandboxd.rpc.v1 import sandbox_pb2
+from sandboxd.rpc.v1 import policy_pb2, sandbox_pb2
 from tests.fakes.server import FakeDaemon, accepted, approval, chunk, hangs, refuses, result, says, serving
 
 
@@ -73,6 +73,13 @@ async def test_absent_daemon_is_unreachable(tmp_path: Path) -> None:
     async with AsyncClient(str(tmp_path / "none")) as client:
         with pytest.raises(Unreachable, match="sandboxd serve"):
             await client.profiles()
+
+
+async def test_policy_is_shown_and_explained_as_in_the_blocking_client(address: str, daemon: FakeDaemon) -> None:
+    daemon.policy = policy_pb2.Policy(revision="r7")
+    async with AsyncClient(address) as client:
+        assert (await client.policy()).revision == "r7"
+        assert (await client.check_policy("{}")).verdict == "deny"
 
 
 async def test_listing_logs_and_kill_work_as_in_the_blocking_client(address: str, daemon: FakeDaemon) -> None:

@@ -2,12 +2,14 @@ import pytest
 from google.protobuf.message import Message
 
 from sandboxd.client import question
-from sandboxd.rpc.v1 import approval_pb2, node_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
 ASKED = [
     question.capabilities(),
     question.profiles(),
     question.profile("p"),
+    question.policy(),
+    question.check_policy("{}"),
     question.executions(living_only=True, page_token="t"),
     question.execution("e"),
     question.logs("e"),
@@ -26,6 +28,7 @@ def test_method_and_messages_are_those_of_the_api(
     package = {
         "ApprovalService": approval_pb2,
         "NodeService": node_pb2,
+        "PolicyService": policy_pb2,
         "ProfileService": profile_pb2,
         "SandboxService": sandbox_pb2,
     }

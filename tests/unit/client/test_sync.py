@@ -3,7 +3,7 @@
 import gc
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from sandboxd.client import (
     VersionMismatch,
     question,
 )
-from sandboxd.rpc.v1 import profile_pb2, sandbox_pb2
+from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
+from sandboxd.rpc.v1 import policy_pb2, profile_pb2, sandbox_pb2
 from tests.fakes import server
 from tests.fakes.server import FakeDaemon, accepted, chunk, hangs, refuses, result, says, serving
 
@@ -267,6 +268,28 @@ def test_profiles_are_read_whole(client: Client, daemon: FakeDaemon) -> None:
     daemon.profiles = (profile,)
     assert client.profiles()[0].limits == (("wall_seconds", 10.0),)
     assert client.profile("python").network == "none"
+
+
+def test_policy_is_read_whole_and_explained(client: Client, daemon: FakeDaemon) -> None:
+    assert client.policy().shadow is None and client.policy().reload_failed_at is None
+    daemon.policy = policy_pb2.Policy(
+        engine="rego",
+        revision="r7",
+        version=7,
+        files=[policy_pb2.PolicyFile(path="p.rego", sha256="ab")],
+        reload_error="older",
+        shadow=policy_pb2.ShadowPolicy(revision="r8", compared=5, differed=4, failed=3, dropped=2, error="e"),
+    )
+    daemon.policy.since.FromSeconds(1_700_000_000)
+    daemon.policy.reload_failed_at.FromSeconds(1_700_000_001)
+    since = datetime.fromtimestamp(1_700_000_000, UTC)
+    shadow = ShadowPolicy("r8", 5, 4, 3, 2, "e")
+    assert client.policy() == Policy(
+        "rego", "r7", 7, since, (("p.rego", "ab"),), "older", since + timedelta(seconds=1), shadow
+    )
+    rules = (("p.rego", 7, "sandboxd.deny"),)
+    assert client.check_policy("{}") == PolicyCheck("deny", (("c", "m"),), "no", "{}", "r1", rules)
+    assert daemon.checks == ["{}"]
 
 
 def test_code_can_be_streamed_too(client: Client, daemon: FakeDaemon) -> None:
