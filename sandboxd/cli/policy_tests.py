@@ -15,8 +15,8 @@ from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
 from sandboxd.cli.tables import printable
 from sandboxd.policy.rego_builtins import check_calls, package
-from sandboxd.policy.rego_literals import check_literals
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
+from sandboxd.policy.rego_literals import check_literals
 from sandboxd.policy.rego_tests import TestResult, run_tests
 
 OPA_SECONDS = 120
