@@ -225,7 +225,8 @@ class _Line:
         """Steps 3 to 5: profile, decision, plan."""
         _refuse_reserved(self._request)
         executor, request = self._executor, self._request
-        profile = tighten(executor.profiles().get(request.profile), request)
+        named = executor.profiles().get(request.profile)
+        profile = tighten(named, request)
         subject = Subject(
             ProfileFacts(profile.name, profile.digest, profile.labels),
             SandboxFacts(self._sandbox_id, profile.isolation),
@@ -239,7 +240,7 @@ class _Line:
         decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, subject)
         await self._span.decided("execution.start", decision, engine)
         require_allowed(decision)
-        profile = oblige(profile, decision.obligations)
+        profile = oblige(profile, decision.obligations, named)
         runtime = self._runtime(profile.isolation)
         planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
         planned = replace(planned, report=_with_warnings(planned.report, decision))

@@ -119,11 +119,12 @@ def tighten(profile: ResolvedProfile, request: ExecuteRequest) -> ResolvedProfil
     )
 
 
-def oblige(profile: ResolvedProfile, obligations: Obligations) -> ResolvedProfile:
-    """The lesser of the profile and what policy demands; what policy made smaller becomes `require`.
+def oblige(profile: ResolvedProfile, obligations: Obligations, named: ResolvedProfile) -> ResolvedProfile:
+    """The lesser of `profile` and what policy demands; what policy made smaller becomes `require`.
 
-    Only an obligation that cannot be understood is an error (`PolicyDenied`, policy_malformed): to ignore it would be
-    to run what policy did not mean to allow.
+    `named` is the profile before the request tightened it. `PolicyDenied` for an obligation that cannot be understood
+    (policy_malformed) or allows more than that (obligation_loosens): to ignore it would be to run what policy did not
+    mean to allow.
     """
     if not obligations.limits and obligations.runtime_floor is None:
         return profile
@@ -134,6 +135,13 @@ def oblige(profile: ResolvedProfile, obligations: Obligations) -> ResolvedProfil
             table.checked(name, value)
         except table.BadLimit as error:
             raise PolicyDenied(f"policy's obligation is malformed: {error}", reason="policy_malformed") from error
+        most = table.get(named.limits, name)
+        if table.looser(name, value, most):
+            raise PolicyDenied(
+                f"policy's obligation {name}={value:g} is more than the {most:g} of profile {named.name!r}, and an "
+                "obligation can only tighten",
+                reason="obligation_loosens",
+            )
         if table.looser(name, table.get(profile.limits, name), value):
             values[name] = min(value, values.get(name, value))
             required.add(table.RULES[name].guarantee)

@@ -234,6 +234,10 @@ def redact(node: Node) -> None:
     node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("env",)))
 
 
+def loosen(node: Node) -> None:
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(limits=(("wall_seconds", 1e6),)))
+
+
 def demand_gvisor(node: Node) -> None:
     node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(runtime_floor=Isolation.GVISOR))
 
@@ -281,6 +285,7 @@ REFUSALS = {
     ),
     "reserved detach": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, detach=True)),
     "policy": Refusal(PolicyDenied, "no_curl", DENIED, cause=deny),
+    "loosening": Refusal(PolicyDenied, "obligation_loosens", DENIED, cause=loosen),
     "redaction": Refusal(Unenforceable, "obligation_unsupported", AFTER_POLICY, cause=redact),
     "runtime floor": Refusal(Unenforceable, "runtime_missing", AFTER_POLICY, cause=demand_gvisor),
     "isolation": Refusal(

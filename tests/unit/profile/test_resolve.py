@@ -67,20 +67,30 @@ def test_network_and_isolation_go_one_way() -> None:
         tighten(replace(profile(), isolation=Isolation.KATA), request(isolation=Isolation.GVISOR))
 
 
-def test_obligations_are_the_lesser_of_both_and_never_refuse_a_run() -> None:
-    limits = (("pids", 4.0), ("memory_bytes", 2.0**60), ("pids", 6.0))
-    found = oblige(profile(), Obligations(limits=limits, runtime_floor=Isolation.GVISOR))
-    assert (found.limits.pids, found.limits.memory_bytes) == (4, profile().limits.memory_bytes)
+def test_obligations_are_the_lesser_of_what_is_asked_for_and_what_policy_demands() -> None:
+    asked = tighten(profile(), request(limits=(("wall_seconds", 2.0),)))
+    most = float(profile().limits.memory_bytes)
+    limits = (("pids", 4.0), ("memory_bytes", most), ("pids", 6.0), ("wall_seconds", 3.0))
+    found = oblige(asked, Obligations(limits=limits, runtime_floor=Isolation.GVISOR), profile())
+    assert (found.limits.pids, found.limits.memory_bytes, found.limits.wall_seconds) == (4, most, 2.0)
     assert found.isolation is Isolation.GVISOR
     assert found.level(Guarantee.LIMIT_PIDS) == "require"
     assert found.level(Guarantee.LIMIT_MEMORY) == "best_effort"
     strong = replace(profile(), isolation=Isolation.KATA)
-    assert oblige(strong, Obligations(runtime_floor=Isolation.PROCESS)).isolation is Isolation.KATA
+    assert oblige(strong, Obligations(runtime_floor=Isolation.PROCESS), strong).isolation is Isolation.KATA
+
+
+def test_an_obligation_that_would_loosen_denies() -> None:
+    for name in ("pids", "memory_bytes", "wall_seconds"):
+        more = getattr(profile().limits, name) + 1.0
+        with pytest.raises(PolicyDenied, match=f"obligation {name}=.* is more than the .* of profile") as caught:
+            oblige(profile(), Obligations(limits=((name, more),)), profile())
+        assert caught.value.reason == "obligation_loosens"
 
 
 def test_an_obligation_that_cannot_be_understood_denies() -> None:
     with pytest.raises(PolicyDenied) as caught:
-        oblige(profile(), Obligations(limits=(("everything", 1.0),)))
+        oblige(profile(), Obligations(limits=(("everything", 1.0),)), profile())
     assert caught.value.reason == "policy_malformed"
 
 
