@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from sandboxd.action import Action
+from sandboxd.action import Action, ExecutionStart
 from sandboxd.approval.binding import Content, binding
 from sandboxd.approval.case import MAX_REASON_CHARS, MAX_REASONS, MAX_SHOWN_BYTES, MAX_TTL_SECONDS, Asked
 from sandboxd.model import Approval, Caller, Decision, Verdict
@@ -39,7 +39,8 @@ def wanted(decision: Decision) -> bool:
 def asked(decision: Decision, action: Action, caller: Caller, about: About, document: PolicyInput) -> Asked:
     rule = decision.obligations.approval or ANY_OPERATOR
     content = about.content()
-    shown = content.shown or document.document
+    # What comes later in an execution is bound to its contents too, but it is the later action that is to be judged.
+    shown = content.shown if isinstance(action, ExecutionStart) and content.shown else document.document
     return Asked(
         binding=binding(document.key, content, decision.revision, rule),
         tenant=caller.tenant,

@@ -11,6 +11,7 @@ import pytest
 
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import Analyser
+from sandboxd.approval.office import Approvals
 from sandboxd.errors import (
     AuditUnavailable,
     Draining,
@@ -52,6 +53,7 @@ from sandboxd.model import (
     Verdict,
 )
 from sandboxd.profile.load import ProfileSet, load_profiles
+from tests.fakes.approvals import ESCALATE, Office
 from tests.fakes.policy import FakeEngine
 from tests.fakes.recorder import FakeRecorder
 from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, everything_enforced, forever
@@ -77,12 +79,13 @@ class Node:
     admission: Admission = field(default_factory=lambda: Admission(8, 0, lambda: 0.0))
     registry: Registry = field(default_factory=lambda: Registry(16, 1 << 20, lambda: 1.0))
     analyser: Analyser = field(default_factory=Analyser)
+    approvals: Approvals | None = None
 
     def __post_init__(self) -> None:
         ids = iter(range(1, 1 << 20))
         self.executor = Executor(
             lambda: self.profiles,
-            Gate(self.engine),
+            Gate(self.engine, approvals=self.approvals),
             {Isolation.PROCESS: self.runtime},
             self.recorder,
             self.admission,
@@ -522,3 +525,166 @@ async def test_files_that_cannot_be_put_in_are_the_callers_error(node: Node) -> 
     node.runtime.prepare = refuse
     assert isinstance(await node.refusal(), InvalidRequest)
     assert node.rules[-1] == "execution.refused"
+
+
+# --- what policy leaves to people
+
+
+@dataclass
+class Parking(Node):
+    """A line before which people stand; `office` is where they decide."""
+
+    office: Office | None = None
+
+    @classmethod
+    def at(cls, directory: Path, profiles: ProfileSet, wait_seconds: float = 0.0) -> "Parking":
+        office = Office(directory / "approvals", wait_seconds=wait_seconds)
+        return cls(profiles, engine=FakeEngine(ESCALATE), approvals=office.approvals, office=office)
+
+    async def denied(self, request: ExecuteRequest) -> str:
+        """The id of the approval that it waits for."""
+        refused = await self.refusal(request)
+        assert isinstance(refused, PolicyDenied) and refused.reason == "approval_required"
+        assert refused.approval_id in refused.message_for_agent
+        return refused.approval_id
+
+    async def approve(self, approval_id: str) -> None:
+        assert self.office is not None
+        await self.office.approve(approval_id)
+
+
+FULL = ExecuteRequest(
+    ArgvProgram(("/bin/sh", "job.sh")),
+    stdin=b"in",
+    env=(("LANG", "C"),),
+    files=(InputFile("job.sh", b"true"),),
+    limits=(("pids", 8.0),),
+)
+CHANGED = [
+    replace(FULL, program=ArgvProgram(("/bin/sh", "job.sh", ""))),
+    replace(FULL, env=(("LANG", "D"),)),
+    replace(FULL, env=(("LC_ALL", "C"),)),
+    replace(FULL, stdin=b"IN"),
+    replace(FULL, files=(InputFile("job.sh", b"evil"),)),
+    replace(FULL, files=(InputFile("job.sh", b"true", 0o755),)),
+    replace(FULL, cwd="/tmp"),
+    replace(FULL, collect=("*",)),
+    replace(FULL, limits=(("pids", 9.0),)),
+    replace(FULL, profile="strict"),
+    replace(FULL, labels=(("a", "b"),)),
+]
+
+
+async def test_a_parked_request_runs_once_when_it_is_repeated_after_the_approval(
+    profiles: ProfileSet, tmp_path: Path
+) -> None:
+    node = Parking.at(tmp_path, profiles)
+    approval_id = await node.denied(FULL)
+    assert await node.denied(FULL) == approval_id
+    assert node.runtime.launches == []
+    await node.approve(approval_id)
+    assert isinstance((await node.items(FULL))[-1], Outcome)
+    await node.executor.settled()
+    assert await node.denied(FULL) != approval_id
+    assert len(node.runtime.launches) == 1
+
+
+@pytest.mark.parametrize("changed", CHANGED, ids=range(len(CHANGED)))
+async def test_an_approval_does_not_survive_the_change_of_one_thing(
+    changed: ExecuteRequest, profiles: ProfileSet, tmp_path: Path
+) -> None:
+    node = Parking.at(tmp_path, profiles)
+    await node.approve(await node.denied(FULL))
+    await node.denied(changed)
+    assert isinstance((await node.items(FULL))[-1], Outcome), "the control"
+
+
+async def test_an_approver_reads_the_request_without_its_secrets(profiles: ProfileSet, tmp_path: Path) -> None:
+    node = Parking.at(tmp_path, profiles)
+    code = CodeProgram(profiles.get("default").interpreters[0].language, "echo $LANG")
+    await node.denied(replace(FULL, program=code, env=(("LANG", "env-secret"),), stdin=b"stdin-secret"))
+    assert node.office is not None
+    (case,) = node.office.desk
+    assert json.loads(case.asked.shown)["program"]["source"] == "echo $LANG"
+    assert "secret" not in case.asked.shown
+    kept = [path.read_text() for path in (tmp_path / "approvals").iterdir()]
+    assert len(kept) == 1 and "secret" not in kept[0]
+    requested = node.recorder.events[0]
+    assert isinstance(requested, ExecutionRequested) and case.asked.shown_sha256 == requested.input_sha256
+    assert (case.asked.execution_id, case.asked.trace_id) == (requested.execution_id, requested.trace_id)
+
+
+async def until_parked(node: Parking) -> str:
+    """The id of what an execution waits for; it holds no slot meanwhile and is not alive anywhere."""
+    assert node.office is not None
+    async with asyncio.timeout(30):
+        while not (cases := list(node.office.desk)) or node.admission.running or not node.registry.living:
+            await asyncio.sleep(0)
+    assert node.runtime.alive == set()
+    return cases[-1].approval_id
+
+
+async def test_where_the_node_lets_it_an_execution_waits_without_a_slot(profiles: ProfileSet, tmp_path: Path) -> None:
+    node = Parking.at(tmp_path, profiles, wait_seconds=600.0)
+    running = asyncio.create_task(node.items())
+    await node.approve(await until_parked(node))
+    assert isinstance((await running)[-1], Outcome)
+    assert node.rules == [
+        "execution.requested", "policy.decided", "policy.decided", "execution.started", "execution.ended",
+    ]  # fmt: skip
+
+
+async def test_of_equal_requests_that_wait_one_goes_ahead_for_each_approval(
+    profiles: ProfileSet, tmp_path: Path
+) -> None:
+    node = Parking.at(tmp_path, profiles, wait_seconds=600.0)
+    waiting = [asyncio.create_task(node.items()) for _ in range(3)]
+    for left in (2, 1, 0):
+        await node.approve(await until_parked(node))
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        waiting = [task for task in waiting if not task.done()]
+        assert len(waiting) == left
+    assert len(node.runtime.launches) == 3
+
+
+@pytest.mark.parametrize("end", ["denied", "killed", "drained", "closed", "expired"])
+async def test_what_waits_ends_with_the_id_of_its_approval(end: str, profiles: ProfileSet, tmp_path: Path) -> None:
+    node = Parking.at(tmp_path, profiles, wait_seconds=600.0)
+    assert node.office is not None
+    running = asyncio.create_task(node.refusal())
+    approval_id = await until_parked(node)
+    match end:
+        case "denied":
+            await node.office.deny(approval_id)
+        case "killed":
+            (record,) = node.registry.list(CALLER)
+            await node.registry.kill(record.execution_id, None, CALLER)
+        case "drained":
+            node.registry.end_all(EndReason.NODE_SHUTDOWN)
+        case "closed":
+            node.office.approvals.close()
+        case _:
+            node.office.clock.advance(900)
+            await node.office.approvals.sweep()
+    refused = await running
+    assert isinstance(refused, PolicyDenied)
+    assert (refused.reason, refused.approval_id) == ("approval_required", approval_id)
+    assert node.runtime.launches == []
+
+
+async def test_patience_has_an_end(profiles: ProfileSet, tmp_path: Path) -> None:
+    node = Parking.at(tmp_path, profiles, wait_seconds=0.01)
+    await node.denied(REQUEST)
+
+
+async def test_a_client_that_goes_away_while_it_waits_leaves_nothing(profiles: ProfileSet, tmp_path: Path) -> None:
+    node = Parking.at(tmp_path, profiles, wait_seconds=600.0)
+    async with aclosing(node.execute()) as items:
+        first = asyncio.ensure_future(anext(items))
+        approval_id = await until_parked(node)
+        first.cancel()
+        await asyncio.wait({first})
+    await node.executor.settled()
+    assert (node.registry.living, node.admission.running, node.runtime.launches) == (0, 0, [])
+    await node.approve(approval_id)
+    assert isinstance((await node.items())[-1], Outcome), "what was granted is good for the next"

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from sandboxd.action import ProcessExec
 from sandboxd.approval.asking import ANY_OPERATOR, asked, wanted
 from sandboxd.approval.binding import Content
 from sandboxd.approval.case import MAX_REASONS, MAX_SHOWN_BYTES, MAX_TTL_SECONDS, Asked
@@ -55,6 +56,14 @@ def test_an_approver_reads_the_content_or_what_policy_decided_on() -> None:
     found = ask(about=replace(ABOUT, content=lambda: whole))
     assert (found.shown, found.shown_bytes) == ('{"source":"print()"}', 20)
     assert found.binding != ask().binding
+
+
+def test_of_an_exec_in_a_sandbox_an_approver_reads_the_exec_and_not_what_was_started_first() -> None:
+    action = ProcessExec("/usr/bin/git", ("git", "push"), "/workspace", 7, 3)
+    whole = Content(b"d", b'{"source":"print()"}')
+    found = asked(DECISION, action, CALLER, replace(ABOUT, content=lambda: whole), question(action))
+    assert found.shown.encode() == question(action).document
+    assert found.binding != asked(DECISION, action, CALLER, ABOUT, question(action)).binding
 
 
 def test_what_is_too_long_to_read_is_cut_and_says_so() -> None:
