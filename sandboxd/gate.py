@@ -98,7 +98,7 @@ class Gate:
         if known is not None and known.revision == engine.revision:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
-        decision = await self.judge(engine, document)
+        decision = _acceptable(await self._ask(engine, document), engine.revision)
         if self._observer is not None:
             self._observer(document, action.type, caller, subject.sandbox.id, decision)
         if asking.wanted(decision):

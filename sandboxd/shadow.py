@@ -20,6 +20,7 @@ from sandboxd.policy.document import PolicyInput
 log = logging.getLogger(__name__)
 
 # What the second policy did not say: its engine did.
+MAX_WAITING_BYTES = 16 * 1024 * 1024  # of inputs: a queue of large ones is full before its places are
 _NO_ANSWER = frozenset({"policy_unavailable", "policy_timeout"})
 
 
@@ -57,6 +58,7 @@ class Shadow:
         self._judge = judge
         self._record = record
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(queue)
+        self._waiting_bytes = 0
         self._failing = False
         self._task = asyncio.create_task(self._run())
 
@@ -66,12 +68,14 @@ class Shadow:
 
     def offer(self, document: PolicyInput, action: str, caller: Caller, sandbox_id: str, decision: Decision) -> None:
         """Returns at once, whatever is the matter with the second policy."""
-        try:
-            self._queue.put_nowait(_Asked(document, action, caller, sandbox_id, decision))
-        except asyncio.QueueFull:
+        size = len(document.document)
+        if self._queue.full() or self._waiting_bytes + size > MAX_WAITING_BYTES:
             if self.counts.dropped == 0:
                 log.warning("the shadow policy is too slow: decisions go uncompared", extra={"revision": self.revision})
             self.counts.dropped += 1
+            return
+        self._waiting_bytes += size
+        self._queue.put_nowait(_Asked(document, action, caller, sandbox_id, decision))
 
     async def settled(self) -> None:
         """Until what was offered by now is compared."""
@@ -86,6 +90,7 @@ class Shadow:
     async def _run(self) -> None:
         while True:
             asked = await self._queue.get()
+            self._waiting_bytes -= len(asked.document.document)
             try:
                 await self._compare(asked)
             except AuditUnavailable as error:

@@ -7,7 +7,7 @@ from sandboxd.gate import Gate, Subject
 from sandboxd.model import Decision, Obligations, Reason, Verdict
 from sandboxd.policy.base import refusal
 from sandboxd.policy.document import ProfileFacts, SandboxFacts
-from sandboxd.shadow import Counts, Shadow
+from sandboxd.shadow import MAX_WAITING_BYTES, Counts, Shadow
 from tests.fakes.policy import CALLER, FakeEngine, start
 
 SUBJECT = Subject(ProfileFacts("default", "0" * 64, ()), SandboxFacts("s" * 32, "process"))
@@ -95,6 +95,19 @@ async def test_what_has_no_place_in_the_queue_is_dropped_and_counted_and_nobody_
     assert rig.shadow.counts.dropped >= 2
     await rig.shadow.settled()
     assert rig.shadow.counts.compared + rig.shadow.counts.dropped == 5
+    await rig.shadow.close()
+
+
+async def test_large_inputs_fill_the_queue_before_its_places_are_taken() -> None:
+    rig = Rig(ALLOW, ALLOW, queue=10_000)
+    large = start(("x" * 1_000_000,))
+    for _ in range(40):
+        await rig.gate.decide(large, CALLER, SUBJECT)
+    assert rig.shadow.counts.dropped >= 40 - MAX_WAITING_BYTES // 1_000_000 - 1 > 0
+    await rig.shadow.settled()
+    await rig.decide()
+    assert rig.shadow.counts.compared + rig.shadow.counts.dropped == 41
+    assert rig.shadow.counts.compared >= MAX_WAITING_BYTES // 1_000_000
     await rig.shadow.close()
 
 
