@@ -11,14 +11,11 @@ import pytest
 from sandboxd.audit.recorder import Recorder
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_replay import run
-from sandboxd.gate import Gate, Subject
 from sandboxd.model import Decision, Verdict
-from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.span import Span
 from tests.bundles import public_file, release
-from tests.fakes.policy import CALLER, FakeEngine, start
+from tests.fakes.policy import CALLER, question, start
 
-SUBJECT = Subject(ProfileFacts("default", "0" * 64, ()), SandboxFacts("s" * 32, "process"))
 NEW = """package sandboxd
 
 import rego.v1
@@ -38,9 +35,8 @@ def state(tmp_path: Path) -> Path:
 
 async def _record(state: Path) -> None:
     recorder = Recorder.open(state, "n", "b", "write")
-    gate = Gate(FakeEngine(Decision(Verdict.ALLOW, (), "old")), clock=lambda: 0.0)
     for program in ("/bin/a", "/bin/b", "/bin/b"):
-        decision = await gate.decide(start((program,)), CALLER, SUBJECT)
+        decision = Decision(Verdict.ALLOW, (), "old", input_json=question(start((program,))).document)
         await Span(recorder, CALLER, "e", "s" * 32, "").decided("execution.start", decision, "fake")
     await recorder.close()
 
