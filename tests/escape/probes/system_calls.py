@@ -300,14 +300,14 @@ def _machine_code(code: bytes) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_int)(address)())
 
 
-def _int80(number: int, first: int = 0, second: int = 0, third: int = 0) -> int:
+def int80(number: int, first: int = 0, second: int = 0, third: int = 0) -> int:
     words = (b"\xb8", number), (b"\xbb", first), (b"\xb9", second), (b"\xba", third)
     return _machine_code(b"\x53" + b"".join(op + struct.pack("<I", word) for op, word in words) + b"\xcd\x80\x5b\xc3")
 
 
 @probe()
 def int80_getpid() -> str:
-    answer = _int80(20)
+    answer = int80(20)
     if answer != os.getpid():
         raise OSError(-answer, "int 0x80 getpid")
     return "answered"
@@ -315,7 +315,7 @@ def int80_getpid() -> str:
 
 @probe(reached=(errno.EAFNOSUPPORT,))
 def int80_socket_vsock() -> None:
-    if (answer := _int80(359, 40, 1, 0)) < 0:
+    if (answer := int80(359, 40, 1, 0)) < 0:
         raise OSError(-answer, "int 0x80 socket")
 
 
