@@ -89,6 +89,8 @@ credential_name(name) if {
 
 # Only a second kernel may hold a program that is not confined to its own network.
 deny contains {"code": "network_needs_isolation", "message": "this network mode needs isolation gvisor or kata"} if {
-	not input.action.network in {"none", "loopback"}
+	not confined_network
 	input.action.isolation == "process"
 }
+
+confined_network if input.action.network in {"none", "loopback"}

@@ -16,6 +16,7 @@ from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
 from sandboxd.policy.rego_builtins import check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_literals import check_literals
+from sandboxd.policy.rego_negation import check_negations
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
 from sandboxd.policy.rego_reads import reads_the_moment
 from sandboxd.policy.sample import samples
@@ -106,6 +107,7 @@ async def create(settings: Policy) -> PolicyEngine:
     bundle = read_bundle(settings.bundle_paths, settings.key_path)
     check_calls(bundle.modules)
     check_literals(bundle.modules)
+    check_negations(bundle.modules)
     worker = _start(bundle)
     try:
         # The first evaluation touches pages that later ones find there, so it has more time.
