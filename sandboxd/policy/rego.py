@@ -13,7 +13,7 @@ from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision
 from sandboxd.policy.base import UNDEFINED, PolicyEngine, decode_decision, refusal
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
-from sandboxd.policy.rego_builtins import check_calls
+from sandboxd.policy.rego_builtins import MEETS_ESCAPES, calls_any, check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_literals import check_literals
 from sandboxd.policy.rego_negation import check_negations
@@ -22,6 +22,10 @@ from sandboxd.policy.rego_reads import reads_the_moment
 from sandboxd.policy.sample import samples
 
 ENTRYPOINT = "sandboxd/decision"
+NOT_PLAIN = (
+    "the policy matches patterns, which in the embedded engine do not see quotes, backslashes, control characters and"
+    " what is not ASCII as they are, and the input has some; use the opa engine for this policy"
+)
 _RESTART_FIRST_SECONDS = 0.05
 _RESTART_MOST_SECONDS = 5.0
 
@@ -37,6 +41,7 @@ class RegoEngine:
         self._worker: Worker | None = worker
         self._deadline_seconds = deadline_seconds
         self._reads_the_moment = reads_the_moment(bundle.modules)
+        self._meets_escapes = calls_any(bundle.modules, MEETS_ESCAPES)
         self._restarting: asyncio.Task[None] | None = None
         self._cause = ""
         self._closed = False
@@ -53,6 +58,8 @@ class RegoEngine:
     async def decide(self, document: PolicyInput) -> Decision:
         if len(document.document) > MAX_DOCUMENT_BYTES:
             return self._refusal("policy_unavailable", f"the input is over {MAX_DOCUMENT_BYTES} bytes")
+        if self._meets_escapes and not _is_plain(document.document):
+            return self._refusal("policy_unavailable", NOT_PLAIN)
         worker = self._worker
         if worker is None:
             return self._refusal(self._cause, "the policy worker is being started again")
@@ -97,6 +104,11 @@ class RegoEngine:
                 # It compiled before, so this is the node (memory, processes); denies go on meanwhile.
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RESTART_MOST_SECONDS)
+
+
+def _is_plain(document: bytes) -> bool:
+    """Whether each of its strings is the same as text, as JSON and in bytes."""
+    return document.isascii() and b"\\" not in document
 
 
 async def create(settings: Policy) -> PolicyEngine:

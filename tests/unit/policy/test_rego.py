@@ -88,14 +88,27 @@ async def until_it_answers(made: PolicyEngine) -> Decision:
     return decision
 
 
-# Guard 1: built-ins that fail or are not there.
+# Guard 1: built-ins that fail, are not there or see something else.
+
+
+@pytest.mark.parametrize("odd", ["rm\t-rf", 'say "x"', "back\\slash", "é"])
+async def test_a_policy_with_patterns_is_not_asked_what_it_would_see_otherwise(tmp_path: Path, odd: str) -> None:
+    """The bare library does not find the tab of `rm\\t-rf`, so what should be denied would be allowed."""
+    text = f'{ALLOW} if not bad\nbad if {{ some word in input.action.argv; regex.match(`rm\\s-rf`, word) }}'
+    assert '"allow"' in bare(text, {"action": {"argv": ["rm\t-rf"]}}, strict=True)
+    async with engine(tmp_path, text) as made:
+        decision = await made.decide(question(start(argv=(odd,))))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+        assert "opa engine" in decision.reasons[0].message
+        assert (await made.decide(question(start(argv=("rm -r",))))).verdict is Verdict.ALLOW
+        assert (await made.decide(question(start(argv=("rm -rf",))))).verdict is Verdict.DENY
 
 
 async def test_a_failing_builtin_denies_where_the_bare_library_allows(tmp_path: Path) -> None:
-    text = f"{ALLOW} if not bad\nbad if to_number(input.action.argv[0]) == 1"
+    text = f"{ALLOW} if not bad\nbad if abs(input.action.argv[0]) == 1"
     assert '"allow"' in bare(text, {"action": {"argv": ["x"]}}, strict=False)
     text = f"{ALLOW} if ok\n{ALLOW} if {{ not ok; not bad }}\n" + (
-        'ok if input.action.argv[0] == "/bin/true"\nbad if to_number(input.action.argv[0]) == 1'
+        'ok if input.action.argv[0] == "/bin/true"\nbad if abs(input.action.argv[0]) == 1'
     )
     async with engine(tmp_path, text) as made:
         assert (await made.decide(question())).verdict is Verdict.ALLOW
