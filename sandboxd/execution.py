@@ -287,6 +287,7 @@ class _Line:
         if self._mediator is not None:
             outcome = self._mediator.amended(outcome)
         self._executor.registry.ended(self._execution_id, outcome)
+        self._executor.gate.left(self._caller.tenant, _bytes_out(outcome))
         await self._ended(outcome)
         self.outcome.set_result(outcome)
 
@@ -354,6 +355,11 @@ class _Line:
                 reason="runtime_missing",
             )
         return runtime
+
+
+def _bytes_out(outcome: Outcome) -> int:
+    usage = outcome.usage
+    return usage.stdout_bytes + usage.stderr_bytes + sum(len(file.content) for file in outcome.files)
 
 
 def _refuse_reserved(request: ExecuteRequest) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from sandboxd.action import Action, ApprovalDecide
+from sandboxd.action import Action, ApprovalDecide, ExecutionStart
 from sandboxd.approval import answer, asking
 from sandboxd.approval.binding import Content, nothing
 from sandboxd.approval.office import Approvals
@@ -21,6 +21,7 @@ from sandboxd.errors import PolicyDenied, Unenforceable
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
+from sandboxd.policy.history import Counters
 from sandboxd.policy.memory import Memory
 
 # Over the engine's own deadline: the gate's only catches an engine that does not keep it.
@@ -60,6 +61,7 @@ class Gate:
         self._monotonic = monotonic
         self._deadline_seconds = deadline_seconds
         self._memory = Memory(monotonic)
+        self._counters = Counters(monotonic)
         self._approvals = approvals
         self._observer: Observer | None = None
 
@@ -88,6 +90,18 @@ class Gate:
 
     async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
+        decision = await self._decided(action, caller, subject)
+        if decision.verdict is not Verdict.DENY:
+            self._counters.add(caller.tenant, executions=isinstance(action, ExecutionStart))
+        elif not decision.approval_id:
+            self._counters.add(caller.tenant, denials=1)
+        return decision
+
+    def left(self, tenant: str, bytes_out: int) -> None:
+        """So much output of that tenant's left a sandbox: rules may look at it."""
+        self._counters.add(tenant, bytes_out=bytes_out)
+
+    async def _decided(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         engine, memory = self._engine, self._memory
         try:
             document = self._document(action, caller, subject)
@@ -120,7 +134,8 @@ class Gate:
     def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
         seconds = self._clock()
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-        return policy_input(action, caller, subject.profile, subject.sandbox, self._node, now)
+        history = self._counters.of(caller.tenant)
+        return policy_input(action, caller, subject.profile, subject.sandbox, self._node, now, history)
 
     async def _ask(self, engine: PolicyEngine, document: PolicyInput) -> object:
         try:

@@ -12,12 +12,14 @@ from typing import Any
 
 from sandboxd.action import Action, Pairs
 from sandboxd.model import Caller
+from sandboxd.policy.history import NO_HISTORY, History
 
 API_VERSION = "sandboxd.io/v1"
 MAX_DOCUMENT_BYTES = 1024 * 1024  # what is over it no engine is asked
 # What differs from one question to the next although the same is asked: times and ids, by their places in the document.
 MOMENT = (
     ("time",),
+    ("history",),
     ("sandbox", "id"),
     ("sandbox", "age_seconds"),
     ("action", "agent", "session_id"),
@@ -67,9 +69,15 @@ class ProfileFacts:
 
 
 def policy_input(
-    action: Action, caller: Caller, profile: ProfileFacts, sandbox: SandboxFacts, node: str, time: str
+    action: Action,
+    caller: Caller,
+    profile: ProfileFacts,
+    sandbox: SandboxFacts,
+    node: str,
+    time: str,
+    history: History = NO_HISTORY,
 ) -> PolicyInput:
-    """The policy input of design: action, caller, profile, sandbox, node, time, api_version.
+    """The policy input of design: action, caller, profile, sandbox, node, time, api_version; and the history.
 
     ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite).
     """
@@ -78,6 +86,7 @@ def policy_input(
         "caller": as_json(caller),
         "profile": as_json(profile),
         "sandbox": as_json(sandbox),
+        "history": as_json(history),
         "node": node,
         "time": time,
         "api_version": API_VERSION,
@@ -150,5 +159,5 @@ def _reached(kind: type[Any]) -> set[type[Any]]:
 
 
 _WRITERS = {
-    kind: _writers(kind) for top in (*ACTIONS, Caller, ProfileFacts, SandboxFacts) for kind in _reached(top)
+    kind: _writers(kind) for top in (*ACTIONS, Caller, ProfileFacts, SandboxFacts, History) for kind in _reached(top)
 }  # made once: this is the hot path of every action

@@ -16,6 +16,7 @@ from typing import Any
 from sandboxd.action import Pairs
 from sandboxd.model import Caller
 from sandboxd.policy.document import ACTIONS, API_VERSION, ProfileFacts, SandboxFacts
+from sandboxd.policy.history import History
 
 FILE = Path(__file__).resolve().parents[2] / "policies" / "schemas" / "input.json"
 _PLAIN: dict[object, dict[str, object]] = {
@@ -39,6 +40,7 @@ def schema() -> dict[str, object]:
                 "caller": _of(Caller),
                 "profile": _of(ProfileFacts),
                 "sandbox": _of(SandboxFacts),
+                "history": _of(History),
                 "node": {"type": "string"},
                 "time": {"type": "string", "description": "RFC 3339 in UTC, with milliseconds"},
                 "api_version": {"const": API_VERSION},

@@ -307,3 +307,18 @@ async def test_an_engine_that_does_not_tell_whether_it_is_repeatable_is_asked_ea
     decisions = [await gate.decide(start(), CALLER, SUBJECT) for _ in range(2)]
     assert [(decision.verdict, decision.remembered) for decision in decisions] == [(Verdict.ALLOW, False)] * 2
     assert engine.asked == 2
+
+
+async def test_policy_sees_what_the_tenant_did_lately_and_takes_no_answer_again_for_it() -> None:
+    engine = FakeEngine(replace(ALLOW, ttl_seconds=60.0), revision="r1", repeatable=True)
+    gate = Gate(engine)
+    await gate.decide(start(), CALLER, SUBJECT)
+    assert (await gate.decide(start(), CALLER, SUBJECT)).remembered, "the history alone asks nothing new"
+    engine.answer = Decision(Verdict.DENY, (Reason("c", "m"),), "r1")
+    await gate.decide(start(argv=("other",)), CALLER, SUBJECT)
+    gate.left(CALLER.tenant, 7)
+    await gate.decide(start(argv=("another",)), replace(CALLER, tenant="acme"), SUBJECT)
+    await gate.decide(start(argv=("one more",)), CALLER, SUBJECT)
+    seen = [json.loads(asked.document)["history"]["last_minute"] for asked in engine.asked]
+    nothing = {"executions": 0, "denials": 0, "bytes_out": 0}
+    assert seen == [nothing, {**nothing, "executions": 2}, nothing, {"executions": 2, "denials": 1, "bytes_out": 7}]

@@ -34,7 +34,7 @@ def of(agent: Agent) -> ExecutionStart:
 
 def test_input_has_the_documented_keys_and_no_code() -> None:
     document = json.loads(question().document)
-    assert set(document) == {"action", "caller", "profile", "sandbox", "node", "time", "api_version"}
+    assert set(document) == {"action", "caller", "profile", "sandbox", "history", "node", "time", "api_version"}
     assert document["action"]["type"] == "execution.start"
     assert document["action"]["limits"]["wall_seconds"] == 30.0
     assert document["sandbox"]["seen"] == {"secret": False, "untrusted_input": False, "egress": False}
