@@ -1,44 +1,172 @@
-# The default policy: deny, unless a rule below allows and none denies.
+# The default policy: deny, unless a rule allows and none denies. Of several rules that hold, the strictest wins.
 #
-# `input` is one action: {action, caller, profile, sandbox, node, time, api_version}; the answer is
-# {verdict, reasons, message_for_agent, obligations, ttl_seconds}. Change it by copying this directory and naming yours
-# in the daemon's configuration (policy.paths). It can only narrow what the profile and the daemon's floor permit.
+# `input` is one action: {action, caller, profile, sandbox, history, node, time, api_version}; the answer is
+# {verdict, reasons, message_for_agent, obligations, ttl_seconds}. It can only narrow what the profile and the daemon's
+# floor permit. To change it, put a file of the same package beside a copy of this one and name their directory in the
+# daemon's configuration (policy.paths). A rule of yours adds to one of these sets:
+#
+#   allow                                                         what may be done at all
+#   deny contains {"code", "message"}                             never
+#   escalate contains {"code", "message"}                         only if a person says so; `approval` says who
+#   approval contains {"ttl_seconds", "approvers", "quorum"}      of several the shortest, the common ones, the most
+#   tighten contains {"code", "message", "limits", "runtime_floor"}   only so: the lesser limits, the strongest runtime
+#   warn contains {"code", "message"}                             with a warning in the answer and on record
+#
+# A message is shown to the agent as it stands. Examples are in `cookbook`.
 package sandboxd
 
 import rego.v1
 
+# What holds where nothing below does, be it for a fault in a rule.
 default decision := {
 	"verdict": "deny",
 	"reasons": [{"code": "not_allowed", "message": "no rule allows this action"}],
 	"message_for_agent": "this action is not allowed by policy",
 }
 
-decision := {
-	"verdict": "deny",
-	"reasons": [reason | some reason in deny],
-	"message_for_agent": concat("; ", [reason.message | some reason in deny]),
-} if {
+# The first that holds. Constants alone: a value that cannot be computed would let the next one be taken.
+verdict := "deny" if {
 	count(deny) > 0
-}
-
-# The same question gets the same answer without being asked again for a minute; a reload ends that at once. Never so
-# where a policy looks at the time or at what happened in the sandbox.
-decision := {"verdict": "allow", "reasons": [], "ttl_seconds": 60} if {
-	count(deny) == 0
-	allow
-}
-
-# What no rule allows and this policy has a word for. Nothing leaves a sandbox, and no secret is used for it, unless a
-# policy of yours says where to.
-decision := {
-	"verdict": "deny",
-	"reasons": [unasked[input.action.type]],
-	"message_for_agent": unasked[input.action.type].message,
-} if {
-	count(deny) == 0
+} else := "refuse" if {
 	not allow
+} else := "escalate" if {
+	count(escalate) > 0
+} else := "transform" if {
+	count(tighten) > 0
+} else := "warn" if {
+	count(warn) > 0
+} else := "allow"
+
+decision := {"verdict": "deny", "reasons": reasons(deny), "message_for_agent": told(deny)} if verdict == "deny"
+
+decision := {"verdict": "deny", "reasons": [refusal], "message_for_agent": refusal.message} if verdict == "refuse"
+
+decision := {
+	"verdict": "escalate",
+	"reasons": reasons(escalate),
+	"message_for_agent": told(escalate),
+	"obligations": joined([obligations, {"approval": asked_approval}]),
+} if {
+	verdict == "escalate"
 }
 
+# These are answered alike for a minute without being asked again; a reload ends that at once. Never so where a policy
+# looks at the time or at what happened before.
+decision := {
+	"verdict": "transform",
+	"reasons": reasons(tighten | warn),
+	"message_for_agent": told(tighten),
+	"obligations": obligations,
+	"ttl_seconds": 60,
+} if {
+	verdict == "transform"
+}
+
+decision := {
+	"verdict": "warn",
+	"reasons": reasons(warn),
+	"message_for_agent": told(warn),
+	"ttl_seconds": 60,
+} if {
+	verdict == "warn"
+}
+
+decision := {"verdict": "allow", "reasons": [], "ttl_seconds": 60} if verdict == "allow"
+
+# What no rule allows: this policy has a word for some of it.
+default refusal := {"code": "not_allowed", "message": "this action is not allowed by policy"}
+
+refusal := unasked[input.action.type]
+
+reasons(rules) := [{"code": rule.code, "message": rule.message} | some rule in rules]
+
+told(rules) := concat("; ", [rule.message | some rule in rules])
+
+# --- what several rules demand together
+
+obligations := joined([lesser_limits, strongest_runtime])
+
+joined(parts) := {name: value | some part in parts; some name, value in part}
+
+default lesser_limits := {}
+
+lesser_limits := {"limits": least_limit} if count(asked_limits) > 0
+
+asked_limits contains [name, number] if {
+	some rule in tighten
+	some name, number in rule.limits
+}
+
+least_limit[name] := number if {
+	some [name, number] in asked_limits
+	not asked_for_less(name, number)
+}
+
+asked_for_less(name, number) if {
+	some [other, less] in asked_limits
+	other == name
+	less < number
+}
+
+default strongest_runtime := {}
+
+strongest_runtime := {"runtime_floor": "kata"} if "kata" in runtime_floors
+
+strongest_runtime := {"runtime_floor": "gvisor"} if {
+	"gvisor" in runtime_floors
+	not "kata" in runtime_floors
+}
+
+runtime_floors := {rule.runtime_floor | some rule in tighten}
+
+# Who may approve, if no rule says it: any operator but the one who asks, within a quarter of an hour.
+asked_approval := {"ttl_seconds": shortest, "quorum": largest, "approvers": common_approvers}
+
+approval_rules := approval if count(approval) > 0
+
+approval_rules := {{"ttl_seconds": 900, "approvers": [], "quorum": 1}} if count(approval) == 0
+
+shortest := seconds if {
+	some rule in approval_rules
+	seconds := rule.ttl_seconds
+	every other in approval_rules {
+		other.ttl_seconds >= seconds
+	}
+}
+
+largest := quorum if {
+	some rule in approval_rules
+	quorum := rule.quorum
+	every other in approval_rules {
+		other.quorum <= quorum
+	}
+}
+
+approver_lists := {{approver | some approver in rule.approvers} | some rule in approval; count(rule.approvers) > 0}
+
+default common_approvers := []
+
+common_approvers := [approver | some approver in intersection(approver_lists)] if count(approver_lists) > 0
+
+# An empty list would mean any operator.
+deny contains {"code": "no_common_approver", "message": "the rules leave nobody who could approve this"} if {
+	count(escalate) > 0
+	count(approver_lists) > 0
+	count(common_approvers) == 0
+}
+
+# Each of them is there, whoever adds to it.
+escalate contains rule if some rule in []
+
+approval contains rule if some rule in []
+
+tighten contains rule if some rule in []
+
+warn contains rule if some rule in []
+
+# --- the rules
+
+# Nothing leaves a sandbox, and no secret is used for it, unless a policy of yours says where to.
 unasked := {
 	"net.connect": {"code": "egress_not_allowed", "message": "no rule allows this connection"},
 	"secret.use": {"code": "secret_not_allowed", "message": "no rule lets this sandbox use this secret"},

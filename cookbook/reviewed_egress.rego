@@ -1,0 +1,14 @@
+# Connections out are allowed to listed hosts, from sandboxes whose profile was reviewed for egress.
+package sandboxd
+
+import rego.v1
+
+reviewed_hosts := {"pypi.org", "files.pythonhosted.org"}
+
+allow if {
+	input.action.type == "net.connect"
+	input.caller.tenant == "local"
+	input.profile.labels["sandboxd.io/egress-reviewed"] == "true"
+	input.action.host in reviewed_hosts
+	input.action.port == 443
+}
