@@ -94,7 +94,7 @@ async def until_it_answers(made: PolicyEngine) -> Decision:
 @pytest.mark.parametrize("odd", ["rm\t-rf", 'say "x"', "back\\slash", "é"])
 async def test_a_policy_with_patterns_is_not_asked_what_it_would_see_otherwise(tmp_path: Path, odd: str) -> None:
     """The bare library does not find the tab of `rm\\t-rf`, so what should be denied would be allowed."""
-    text = f'{ALLOW} if not bad\nbad if {{ some word in input.action.argv; regex.match(`rm\\s-rf`, word) }}'
+    text = f"{ALLOW} if not bad\nbad if {{ some word in input.action.argv; regex.match(`rm\\s-rf`, word) }}"
     assert '"allow"' in bare(text, {"action": {"argv": ["rm\t-rf"]}}, strict=True)
     async with engine(tmp_path, text) as made:
         decision = await made.decide(question(start(argv=(odd,))))
