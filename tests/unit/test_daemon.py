@@ -306,6 +306,17 @@ def test_policy_engine_that_does_not_run_ends_the_start_but_not_as_a_configurati
     assert "whatever the policy: it ended with status 3" in json.loads(capfd.readouterr().err.splitlines()[-1])["error"]
 
 
+def test_opa_server_that_is_not_there_ends_the_start_but_not_as_a_configuration_error(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = f"listen: [{{unix: {home}/run/s.sock}}]\nstate_dir: {home}/state\nprofiles: {{paths: [{home}/profiles]}}\n"
+    (home / "c.yaml").write_text(f"{paths}policy: {{engine: opa, opa: {{url: 'unix://{home}/opa.sock'}}}}\n")
+    assert started_with(home) == EX_SOFTWARE
+    error = json.loads(capfd.readouterr().err.splitlines()[-1])["error"]
+    assert f"policy.opa.url 'unix://{home}/opa.sock': the OPA server does not answer: it cannot be reached" in error
+    assert "start OPA there with `opa run --server`, or correct policy.opa" in error
+
+
 def test_spawner_that_is_gone_ends_the_start(home: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.close()
