@@ -6,6 +6,7 @@ Plain data, standard library only. Made by `profile.compile`, read by `spawner.m
 import base64
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -137,4 +138,9 @@ def _read(where: str, hint: Any, value: object) -> Any:
         return number
     if type(value) is not hint:
         raise TemplateInvalid(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    if isinstance(value, str):
+        try:
+            os.fsencode(value)  # half of a character would join with what follows it when it is written again
+        except UnicodeEncodeError as error:
+            raise TemplateInvalid(f"{where}: not text: {error.reason}") from error
     return value
