@@ -162,12 +162,12 @@ def flipped_memory() -> str:
             shared[: len(name)] = name
     at = ctypes.addressof(ctypes.c_char.from_buffer(shared))
     try:
-        ran = sum(b"marker" in _forked(lambda: _execve(at))[0] for _ in range(400))
+        ran = sum(b"marker" in _forked(lambda: _execve(at))[0] for _ in range(200))
     finally:
         end(flipper)
     if not ran:
         raise Refused("never ran")
-    return f"{ran} of 400"
+    return f"{ran} of 200"
 
 
 @probe()
@@ -276,11 +276,13 @@ def storm() -> None:
             if LIBC.posix_spawn(ctypes.byref(child), b"/usr/bin/true", None, None, argv, EMPTY) == 0:
                 os.waitpid(child.value, 0)
 
+    threading.stack_size(256 * 1024)
     for _ in range(500):
-        threading.Thread(target=run).start()
+        threading.Thread(target=run, daemon=True).start()
     sys.stdout.write("all there\n")
     sys.stdout.flush()
     go.set()
+    signal.pause()
 
 
 @probe()
