@@ -155,6 +155,15 @@ def test_extended_header_that_changes_an_entry_is_refused(headers: dict[str, str
         unpack("b", packed((info, content), form=tarfile.PAX_FORMAT))
 
 
+@pytest.mark.parametrize(
+    "records",
+    [b"0 path=x\n", b"path=x\n", b"x path=x\n", b"99 path=x\n", b"1 path=x\n", b"00000009 path=x\n", b" path=x\n"],
+)
+def test_damaged_extended_header_is_refused(records: bytes) -> None:
+    with pytest.raises(PolicyInvalid, match="an extended header is damaged"):
+        unpack("b", packed(entry("x", records, tarfile.XHDTYPE), entry("a.rego", b"package a")))
+
+
 def test_extended_header_that_says_when_and_who_is_passed_over() -> None:
     info, content = entry("a.rego", b"package a")
     info.pax_headers = {"mtime": "1.5", "uname": "\u00e9", "comment": "c"}
