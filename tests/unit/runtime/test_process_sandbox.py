@@ -1,6 +1,7 @@
 """One sandbox of the process runtime against an init that the test plays, and one that lies."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sandboxd.action import ProcessExec
 from sandboxd.errors import InvalidRequest, RuntimeFailed
-from sandboxd.model import ExecPlan, ExitStatus, InputFile, LimitId, OutputFile
+from sandboxd.model import ExecPlan, ExitStatus, InputFile, LimitId, OutputFile, RefusedCalls
 from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
 from tests.unit.runtime.test_process import LIMITS
@@ -239,6 +241,56 @@ async def test_nothing_works_once_the_sandbox_is_gone(init: Init) -> None:
 async def test_every_descriptor_is_closed_with_the_sandbox(init: Init) -> None:
     init.sandbox.ended(())
     assert init.sock.recv(1) == b""
+
+
+@dataclass
+class Asking:
+    """Says yes to `/bin/yes` alone, and remembers what it was told."""
+
+    told: list[RefusedCalls] = field(default_factory=list)
+
+    async def may_exec(self, action: ProcessExec) -> bool:
+        return action.image == "/bin/yes"
+
+    async def refused(self, calls: RefusedCalls) -> None:
+        self.told.append(calls)
+
+
+def _asked(number: int, image: str, execution_id: str = ID) -> wire.Asked:
+    return wire.Asked(number, execution_id, 7, 1, image, ("word",), "/workspace")
+
+
+async def test_question_of_init_gets_the_mediators_answer(init: Init) -> None:
+    init.sandbox.mediate(Asking())
+    await _started(init)
+    init.send(_asked(1, "/bin/yes"))
+    assert await init.next() == wire.Answered(1, 0)
+    init.send(_asked(2, "/bin/no"))
+    assert await init.next() == wire.Answered(2, errno.EACCES)
+
+
+async def test_question_without_a_mediator_is_answered_with_no(init: Init) -> None:
+    await _started(init)
+    init.send(_asked(1, "/bin/yes"))
+    assert await init.next() == wire.Answered(1, errno.EACCES)
+
+
+async def test_what_init_told_before_the_end_is_told_before_wait_returns(init: Init) -> None:
+    mediator = Asking()
+    init.sandbox.mediate(mediator)
+    await _started(init)
+    init.send(wire.CallRefused(ID, 101, 7, errno.EPERM, "profile", 3))
+    init.send(_exited(0))
+    assert await init.sandbox.wait(ID) == ExitStatus(0, None)
+    assert mediator.told == [RefusedCalls(101, 7, errno.EPERM, "profile", 3)]
+
+
+async def test_question_about_an_execution_that_is_not_its_own_loses_the_sandbox(init: Init) -> None:
+    init.sandbox.mediate(Asking())
+    await _started(init)
+    init.send(_asked(1, "/bin/yes", "f" * 32))
+    with pytest.raises(RuntimeFailed):
+        await init.sandbox.wait(ID)
 
 
 async def test_listeners_are_there_by_port_while_the_sandbox_lives() -> None:
