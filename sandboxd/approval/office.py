@@ -201,7 +201,6 @@ class Approvals:
         """By the execution that asks now, which need not be the one that asked first."""
         self._remove(case)
         self._desk.drop(case)
-        self._published(Update(case, State.CONSUMED))
         await self._record.record(
             ApprovalConsumed(
                 *_ids(asked, asked.requester),
@@ -211,6 +210,7 @@ class Approvals:
                 approvers=tuple(vote.approver for vote in case.votes),
             )
         )
+        self._published(Update(case, State.CONSUMED))
 
     async def _ended(self, case: Case) -> None:
         granted = state(case, case.requested_at) is State.GRANTED
@@ -219,7 +219,6 @@ class Approvals:
         self._desk.drop(case)
         if denied:
             return  # it was said to be; now it is forgotten
-        self._published(Update(case, State.EXPIRED))
         await self._record.record(
             ApprovalExpired(
                 *_ids(case.asked, case.asked.requester),
@@ -229,6 +228,7 @@ class Approvals:
                 granted=granted,
             )
         )
+        self._published(Update(case, State.EXPIRED))
 
     def _save(self, case: Case) -> None:
         try:
