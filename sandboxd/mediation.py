@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sandboxd.action import ProcessExec
+from sandboxd.approval.answer import APPROVAL_REQUIRED
 from sandboxd.errors import AuditUnavailable
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Caller, Decision, Obligations, Outcome, Reason, RefusedCalls, Verdict, Violation
@@ -17,6 +18,7 @@ from sandboxd.span import Span
 
 MOST_VIOLATIONS = 16
 MOST_MESSAGES = 3
+MOST_WAIT_SECONDS = 4.0  # for people; init waits ten for all of it, and meanwhile the sandbox's other execs wait too
 _SHOWN_CHARS = 200
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class ExecMediator:
 
     async def may_exec(self, action: ProcessExec) -> bool:
         engine = self._gate.engine.name
-        decision = _only_yes_or_no(await self._gate.decide(action, self._caller, self._subject()))
+        decision = _only_yes_or_no(await self._decided(action))
         allowed = decision.verdict in (Verdict.ALLOW, Verdict.WARN)
         try:
             await self._span.exec_decided(action, decision, engine, "" if allowed else "policy")
@@ -64,6 +66,16 @@ class ExecMediator:
         return replace(
             outcome, violations=outcome.violations + violations, message_for_agent=" ".join(dict.fromkeys(messages))
         )
+
+    async def _decided(self, action: ProcessExec) -> Decision:
+        """What people are to decide waits a little for them; after that the caller is told of the approval's id."""
+        decision = await self._gate.decide(action, self._caller, self._subject())
+        approvals = self._gate.approvals
+        if approvals is None or APPROVAL_REQUIRED not in (reason.code for reason in decision.reasons[:1]):
+            return decision
+        if not await approvals.granted(decision.approval_id, min(approvals.wait_seconds, MOST_WAIT_SECONDS)):
+            return decision
+        return await self._gate.decide(action, self._caller, self._subject())
 
     def _remember(self, action: ProcessExec, decision: Decision) -> None:
         code = decision.reasons[0].code if decision.reasons else "policy_denied"

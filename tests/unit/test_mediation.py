@@ -1,16 +1,20 @@
 """Decisions about execs in a running sandbox: what is on record, what may run, what the caller is told."""
 
+import asyncio
 import errno
 import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from sandboxd.action import ProcessExec
+from sandboxd.approval.office import Approvals
 from sandboxd.event import ProcessExecDecided, SyscallDenied
 from sandboxd.gate import Gate, Subject
 from sandboxd.mediation import MOST_VIOLATIONS, ExecMediator
 from sandboxd.model import (
+    OPERATOR,
     Approval,
     Decision,
     EndReason,
@@ -25,6 +29,7 @@ from sandboxd.model import (
 from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.profile.seccomp import known_numbers
 from sandboxd.span import Span
+from tests.fakes.approvals import Office
 from tests.fakes.policy import CALLER, FakeEngine
 from tests.fakes.recorder import FakeRecorder
 
@@ -40,10 +45,11 @@ class Mediated:
     engine: FakeEngine = field(default_factory=FakeEngine)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     age: float = 1.5
+    approvals: Approvals | None = None
 
     def __post_init__(self) -> None:
         span = Span(self.recorder, CALLER, "e" * 32, "a" * 32, "c" * 32)
-        self.mediator = ExecMediator(Gate(self.engine), span, CALLER, self._subject)
+        self.mediator = ExecMediator(Gate(self.engine, approvals=self.approvals), span, CALLER, self._subject)
 
     def _subject(self) -> Subject:
         return Subject(ProfileFacts("p", "0" * 64, ()), SandboxFacts("a" * 32, Isolation.PROCESS, self.age))
@@ -126,6 +132,29 @@ async def test_approval_that_nobody_can_give_is_a_no(mediated: Mediated) -> None
     answer = Decision(Verdict.ESCALATE, (), "fake-1", obligations=Obligations(approval=Approval(60.0, ("x",))))
     assert not await mediated.asks(answer)
     assert mediated.event().reason_codes == ("approval_unavailable",)
+
+
+ESCALATED = Decision(Verdict.ESCALATE, (), "fake-1", obligations=Obligations(approval=Approval(60.0, ())))
+
+
+async def test_exec_that_nobody_approves_in_time_is_a_no_with_the_approvals_id(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    mediated = Mediated(approvals=office.approvals)
+    assert not await mediated.asks(ESCALATED)
+    (case,) = office.desk
+    assert mediated.event().reason_codes == ("approval_required",)
+    assert case.approval_id in mediated.mediator.amended(OUTCOME).message_for_agent
+
+
+async def test_exec_that_is_approved_while_it_waits_goes_ahead(tmp_path: Path) -> None:
+    office = Office(tmp_path, wait_seconds=60.0)
+    mediated = Mediated(approvals=office.approvals)
+    asking = asyncio.create_task(mediated.asks(ESCALATED))
+    while not (cases := list(office.desk)):
+        await asyncio.sleep(0)
+    await office.approve(cases[0].approval_id, replace(CALLER, subject="uid:77", roles=(OPERATOR,)))
+    assert await asking
+    assert mediated.event().verdict == "allow"
 
 
 async def test_path_that_is_no_text_is_a_no(mediated: Mediated) -> None:
