@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,7 @@ def test_key_that_cannot_verify_is_refused(tmp_path: Path) -> None:
     (tmp_path / "curve").write_bytes(public_pem(ec.generate_private_key(ec.SECP256K1())))
     exchange = x25519.X25519PrivateKey.generate().public_key()
     (tmp_path / "exchange").write_bytes(exchange.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    os.mkfifo(tmp_path / "pipe")
     for name, why in (
         ("text", "no public key in PEM"),
         ("private", "no public key in PEM"),
@@ -140,6 +142,7 @@ def test_key_that_cannot_verify_is_refused(tmp_path: Path) -> None:
         ("exchange", "neither RSA, nor"),
         ("absent", "No such file"),
         (".", "Is a directory"),
+        ("pipe", "is not a regular file"),
     ):
         with pytest.raises(PolicyInvalid, match=why):
             read_key(tmp_path / name)
