@@ -52,8 +52,17 @@ def code_of(program: ArgvProgram | CodeProgram) -> Code | None:
 class Analyser:
     """Bound to the event loop that asks first. `clock` is monotonic seconds."""
 
-    def __init__(self, script: Path = _SCRIPT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        script: Path = _SCRIPT,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._script = script
+        self._deadline_seconds = deadline_seconds
+        self._wait_seconds = wait_seconds
         self._clock = clock
         self._worker: Worker | None = None
         self._turn = asyncio.Lock()
@@ -103,7 +112,7 @@ class Analyser:
 
     async def _asked(self, question: bytes) -> "_Answer | Failure":
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 await self._turn.acquire()
         except TimeoutError:
             return Failure.BUSY
@@ -117,7 +126,7 @@ class Analyser:
         if worker is None:
             return Failure.UNAVAILABLE
         try:
-            answer = await worker.ask(question, DEADLINE_SECONDS)
+            answer = await worker.ask(question, self._deadline_seconds)
             if answer.status is Status.ANSWER:
                 return _decoded(answer.text)
             failure = Failure.CRASHED

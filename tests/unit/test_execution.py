@@ -78,7 +78,7 @@ class Node:
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     admission: Admission = field(default_factory=lambda: Admission(8, 0, lambda: 0.0))
     registry: Registry = field(default_factory=lambda: Registry(16, 1 << 20, lambda: 1.0))
-    analyser: Analyser = field(default_factory=Analyser)
+    analyser: Analyser = field(default_factory=lambda: Analyser(deadline_seconds=60.0, wait_seconds=60.0))
     approvals: Approvals | None = None
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ SOURCES = (
 
 @pytest.fixture
 async def analyser() -> AsyncIterator[Analyser]:
-    made = Analyser()
+    made = Analyser(deadline_seconds=60.0)
     yield made
     await made.close()
 

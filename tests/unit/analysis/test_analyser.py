@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from sandboxd.analysis import analyser as module
 from sandboxd.analysis.analyser import (
+    _SCRIPT,
     MAX_REMEMBERED,
     MAX_SOURCE_BYTES,
     RETRY_SECONDS,
@@ -57,9 +58,14 @@ class Time:
         return self.now
 
 
+def patient(script: Path = _SCRIPT, clock: Callable[[], float] = time.monotonic) -> Analyser:
+    """For what is not about being late."""
+    return Analyser(script, deadline_seconds=60.0, wait_seconds=120.0, clock=clock)
+
+
 @pytest.fixture
 async def analyser() -> AsyncIterator[Analyser]:
-    made = Analyser()
+    made = patient()
     yield made
     await made.close()
 
@@ -68,7 +74,7 @@ async def analyser() -> AsyncIterator[Analyser]:
 async def faulty(tmp_path: Path) -> AsyncIterator[Analyser]:
     script = tmp_path / "faulty.py"
     script.write_text(FAULTY)
-    made = Analyser(script)
+    made = patient(script)
     yield made
     await made.close()
 
@@ -189,7 +195,10 @@ async def test_a_source_of_the_largest_size_is_read(analyser: Analyser) -> None:
 async def test_a_pathological_source_fails_and_the_next_one_is_analysed(
     analyser: Analyser, language: str, source: str
 ) -> None:
+    await analyser.start()
+    analyser._deadline_seconds = 1.0
     analysis = await ask(analyser, source, language)
+    analyser._deadline_seconds = 60.0
     reasons = {finding.detail for finding in analysis.findings if finding.code is FindingCode.FAILED}
     assert reasons and reasons <= {"syntax", "too_deep", "timeout", "crashed"}
     assert (await ask(analyser, "eval(x)")).findings == (EVAL,)
@@ -219,26 +228,25 @@ async def test_a_worker_that_is_killed_between_two_sources_is_nobodys_fault(anal
 @pytest.mark.parametrize(
     ("word", "reason"), [("hang", "timeout"), ("die", "crashed"), ("lie", "crashed"), ("fail", "crashed")]
 )
-async def test_a_worker_that_misbehaves_is_replaced(
-    faulty: Analyser, monkeypatch: pytest.MonkeyPatch, word: str, reason: str
-) -> None:
-    monkeypatch.setattr(module, "DEADLINE_SECONDS", 20.0 if word != "hang" else 0.2)
+async def test_a_worker_that_misbehaves_is_replaced(faulty: Analyser, word: str, reason: str) -> None:
     await faulty.start()
+    faulty._deadline_seconds = 0.2 if word == "hang" else 60.0
     first = pid(faulty)
     assert failure(await ask(faulty, word)) == reason
+    faulty._deadline_seconds = 60.0
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     assert (await ask(faulty, "x")).findings == ()
 
 
-async def test_who_waits_too_long_for_others_is_told_so(faulty: Analyser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "DEADLINE_SECONDS", 2.0)
+async def test_who_waits_too_long_for_others_is_told_so(faulty: Analyser) -> None:
     await faulty.start()
+    faulty._wait_seconds, faulty._deadline_seconds = 0.0, 2.0
     hanging = asyncio.create_task(ask(faulty, "hang"))
     await until(lambda: faulty._turn.locked())
     assert failure(await ask(faulty, "x")) == "busy"
     assert failure(await hanging) == "timeout"
+    faulty._wait_seconds = faulty._deadline_seconds = 60.0
     assert (await ask(faulty, "x")).findings == ()
 
 
@@ -252,7 +260,7 @@ async def test_failures_of_the_moment_are_not_remembered(faulty: Analyser) -> No
 async def test_without_a_worker_every_source_is_told_unavailable_until_one_can_be_started(tmp_path: Path) -> None:
     script, clock = tmp_path / "worker.py", Time()
     script.write_text("import no_such_module")
-    made = Analyser(script, clock)
+    made = patient(script, clock)
     try:
         await made.start()
         assert failure(await ask(made, "x")) == "unavailable"
