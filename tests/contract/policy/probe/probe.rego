@@ -157,4 +157,4 @@ held contains "removed" if object.remove(input.object, [input.s]) == input.objec
 
 held contains "absent" if not input.absent
 
-held contains "number_of" if to_number("12") + count(input.list) == 13
+held contains "number_of" if 12 + count(input.list) == 13
