@@ -72,7 +72,8 @@ def decode_decision(value: object, revision: str) -> Decision:
     try:
         return _decision(value, revision)
     except _MalformedError as error:
-        return refusal("policy_malformed", f"the policy's answer is not a decision: {error}", revision)
+        # Of what is wrong only the beginning: it may be as long as an answer, and goes on record.
+        return refusal("policy_malformed", f"the policy's answer is not a decision: {str(error)[:200]}", revision)
 
 
 class _MalformedError(Exception):

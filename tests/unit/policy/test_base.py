@@ -86,3 +86,10 @@ def test_any_other_shape_is_denied_as_malformed(answer: object) -> None:
 def test_one_approver_is_enough_where_policy_asks_for_no_number() -> None:
     decision = decode_decision({"verdict": "escalate", "obligations": {"approval": {"ttl_seconds": 60}}}, "r1")
     assert decision.obligations.approval == Approval(60.0, (), 1)
+
+
+@pytest.mark.parametrize("value", [{"verdict": "x" * 100_000}, {"verdict": "allow", "y" * 100_000: 1}])
+def test_of_a_long_wrong_answer_only_the_beginning_is_told(value: object) -> None:
+    (reason,) = decode_decision(value, "r").reasons
+    assert reason.code == "policy_malformed"
+    assert len(reason.message) < 300
