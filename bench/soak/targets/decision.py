@@ -15,7 +15,7 @@ FULL = {
         "limits": {"wall_seconds": 1, "memory_bytes": 4194304},
         "runtime_floor": "gvisor",
         "redact": ["x"],
-        "approval": {"ttl_seconds": 60, "approvers": ["a"]},
+        "approval": {"ttl_seconds": 60, "approvers": ["a"], "quorum": 2},
     },
     "ttl_seconds": 5,
 }

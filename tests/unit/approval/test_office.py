@@ -11,10 +11,11 @@ import pytest
 
 from sandboxd.approval.case import Case, State
 from sandboxd.approval.desk import Fatigue
-from sandboxd.errors import ApprovalUnavailable, AuditUnavailable, Draining, NotFound
-from sandboxd.event import ApprovalConsumed, ApprovalGranted, ApprovalRequested
+from sandboxd.errors import ApprovalUnavailable, AuditUnavailable, Draining, InvalidRequest, NotFound
+from sandboxd.event import ApprovalConsumed, ApprovalGranted, ApprovalRequested, Event
 from sandboxd.model import Approval, Decision, Obligations, Verdict
 from tests.fakes.approvals import ALICE, BOB, NOBODY, REQUESTER, STRANGER, Office, asked
+from tests.fakes.recorder import FakeRecorder
 
 ID = f"{1:032x}"
 OTHER = asked("c" * 64)
@@ -68,6 +69,30 @@ async def test_of_twenty_racing_requests_one_uses_the_grant(office: Office) -> N
     assert [decision.verdict for decision in decisions].count(Verdict.ALLOW) == 1
     assert office.record.rules.count("approval.consumed") == 1
     assert {decision.approval_id for decision in decisions if code(decision)} == {f"{2:032x}"}
+
+
+class Slow(FakeRecorder):
+    """It gives way to other tasks, as one does that waits for the disk."""
+
+    async def record(self, event: Event) -> int:
+        await asyncio.sleep(0)
+        return await super().record(event)
+
+
+async def test_racing_requests_are_laid_before_people_once(tmp_path: Path) -> None:
+    office = Office(tmp_path / "approvals", record=Slow())
+    decisions = await asyncio.gather(*(office.settle() for _ in range(20)))
+    assert {decision.approval_id for decision in decisions} == {ID}
+    assert office.record.rules == ["approval.requested"]
+
+
+async def test_of_racing_votes_each_counts_and_none_twice(tmp_path: Path) -> None:
+    office = Office(tmp_path / "approvals", record=Slow())
+    await office.settle(asked(quorum=2))
+    voters = (ALICE, BOB, ALICE)
+    ended = await asyncio.gather(*(office.approve(ID, who) for who in voters), return_exceptions=True)
+    assert [isinstance(end, InvalidRequest) for end in ended] == [False, False, True]
+    assert [vote.approver for vote in office.again().approvals.case(ID, ALICE).votes] == ["uid:0", "uid:7"]
 
 
 async def test_a_grant_is_good_for_nothing_else(office: Office) -> None:
