@@ -168,12 +168,14 @@ class Server:
     def _ask(self, watched: _Watched, notification: Notification) -> None:
         self._allowance -= 1
         try:
-            caller = self._read(watched, notification)
+            caller: Caller | Unreadable = self._read(watched, notification)
         except Unreadable as error:
-            self._refuse(watched, notification, error.number, error.reason)
-            return
+            caller = error
         if not watched.listener.is_pending(notification.key):
-            return  # whatever was read may be another's
+            return  # it was killed: whatever was read, or could not be, may be another's
+        if isinstance(caller, Unreadable):
+            self._refuse(watched, notification, caller.number, caller.reason)
+            return
         if not self._takes_a_message():
             self._refuse(watched, notification, errno.EACCES, "daemon_busy")
             return

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.spawner import mediation, sys, wire
+from sandboxd.spawner.caller import Caller, Process
+from sandboxd.spawner.listener import Notification
 from sandboxd.spawner.mediation import Server
 from sandboxd.spawner.template import Mediation
 from tests.skips import need_root
@@ -231,6 +233,32 @@ def test_question_without_an_answer_is_refused_at_its_deadline() -> None:
         assert init.told() == (sys.EXECVE, "late", errno.EACCES, 1)
         init.server.answered(wire.Answered(request, 0))
         assert init.child.status() == errno.EACCES
+
+
+def test_process_that_is_killed_before_it_is_looked_at_is_neither_asked_nor_told_about() -> None:
+    """Its number may be another's, so nothing that was read there counts."""
+    with _stranger(run_true) as init:
+        seen = init.child.receive()
+        os.kill(init.child.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, init.child.pid, os.WEXITED | os.WNOWAIT)
+        init.server._ask(init.server._watched[init.child.listener.fd], seen)
+        assert init.sent == []
+
+
+def test_process_that_is_killed_while_it_is_looked_at_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Process.reads
+
+    def read_and_kill(process: Process, seen: Notification) -> Caller:
+        found = read(process, seen)
+        os.kill(process.thread, signal.SIGKILL)
+        os.waitid(os.P_PID, process.thread, os.WEXITED | os.WNOWAIT)
+        return found
+
+    monkeypatch.setattr(Process, "reads", read_and_kill)
+    with _stranger(run_true) as init:
+        init.serve()
+        assert init.sent == []
+        assert not init.server._asked
 
 
 def test_question_of_a_killed_process_takes_no_place() -> None:

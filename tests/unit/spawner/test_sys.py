@@ -1,5 +1,6 @@
 """The wrappers: each failure names its call, and no path comes out shorter than it went in."""
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -120,3 +121,31 @@ def test_attributes_hold_below_a_recursive_mount(tmp_path: Path) -> None:
         return "written"
 
     assert in_own_mounts(body) == "Read-only file system"
+
+
+def test_fork_with_descriptors_has_the_very_same_ones_and_our_parent() -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            parent = os.getppid()
+            helper = sys.fork_with_descriptors()
+            if helper == 0:
+                os.dup2(write, 200)
+                os.close(write)
+                os.write(200, b"same" if os.getppid() == parent else b"other")
+                os._exit(0)
+            while True:  # until it did; our own table shows it
+                with contextlib.suppress(OSError):
+                    os.fstat(200)
+                    break
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        assert file.read() == b"same"
+    os.waitpid(pid, 0)
+
+
+def test_sizes_of_notifications_are_told() -> None:
+    assert sys.seccomp_notif_sizes() == (80, 24, 64)
