@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import PolicyInvalid
-from sandboxd.policy.rego_bundle import Release, read_bundle
+from sandboxd.policy.rego_bundle import MAX_BYTES, Release, read_bundle
 from tests.bundles import ALLOW, archive, manifest, public_file, release, signed
 
 
@@ -187,3 +187,24 @@ def test_tarball_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.tar.gz").mkdir()
     with pytest.raises(PolicyInvalid, match=r"is not a regular file|Is a directory"):
         read_bundle([tmp_path / "d.tar.gz"])
+
+
+def test_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    for name in ("a.rego", "b.tar.gz"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(MAX_BYTES + 1)
+        with pytest.raises(PolicyInvalid, match=f"{name} is over {MAX_BYTES} bytes"):
+            read_bundle([tmp_path / name])
+
+
+def test_bundles_of_two_revisions_are_not_one_policy(tmp_path: Path) -> None:
+    paths = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, **{f"{name}__rego": f"package {name}"})
+        (tmp_path / name / ".manifest").write_text(f'{{"revision": "{name}"}}')
+        paths.append(tmp_path / name)
+    with pytest.raises(PolicyInvalid, match=r"revisions \['one', 'two'\] are not the one"):
+        read_bundle(paths)
+    (tmp_path / "two" / ".manifest").write_text('{"revision": "one"}')
+    assert read_bundle(paths).revision == "one"
