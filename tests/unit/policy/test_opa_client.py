@@ -1,6 +1,7 @@
 """The way to the server: whom it trusts, what it sends, what it refuses to read. Every server is a real one."""
 
 import asyncio
+import gzip
 import os
 import ssl
 from collections.abc import Callable, Iterator
@@ -223,12 +224,19 @@ async def test_credentials_of_the_environment_are_not_sent(monkeypatch: pytest.M
 
 
 async def test_a_cookie_is_not_kept() -> None:
-    async with scripted(says(response("{}", "200 OK", "Set-Cookie: a=b"))) as made:
+    # By name: no client keeps a cookie of a bare address.
+    async with scripted(says(response("{}", "200 OK", "Set-Cookie: a=b")), host="localhost") as made:
         client = OpaClient(Opa(url=made.url))
         await client.ask(b"{}")
         await client.ask(b"{}")
         await client.close()
     assert ["cookie" in question.headers for question in made.asked] == [False, False]
+
+
+async def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = gzip.compress(b"y" * 100_000)
+    async with scripted(says(response(packed, "200 OK", "Content-Encoding: gzip"))) as made:
+        assert (await asked(Opa(url=made.url))) == Reply(200, "application/json", "gzip", packed)
 
 
 async def test_a_connection_is_kept_for_the_next_question() -> None:
