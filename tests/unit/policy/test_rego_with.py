@@ -89,6 +89,14 @@ def test_what_replaces_anything_but_the_whole_input_is_refused_with_its_line(bod
         passes(body)
 
 
+def test_value_may_come_from_another_module() -> None:
+    for line, name in (("import data.given", "given.one"), ("import data.given as g", "g.one"), ("", "data.given.one")):
+        text = f"package t\n\nimport rego.v1\n{line}\n\ntest_it if data.a.b.allow with input as {name}\n"
+        given = ("given_test.rego", 'package given\n\none := {"x": 1}\n')
+        expanded, copies = expand(MODULES, (("t_test.rego", text), given))
+        assert true([*MODULES, *expanded, *copies], '{"settings": {"bad": 2}}', {"it": ("t", "test_it")})
+
+
 def test_value_that_uses_a_variable_is_refused_with_its_line() -> None:
     """The engine would take it for whatever makes the test pass."""
     for body in ('{ some v in [1]; data.a.b.allow with input as {"x": v} }', "data.a.b.allow with input as v"):
