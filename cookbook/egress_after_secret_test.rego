@@ -3,7 +3,7 @@ package egress_after_secret_test
 import rego.v1
 
 connecting(secret) := {
-	"action": {"type": "net.connect", "protocol": "tcp", "host": "pypi.org", "address": "192.0.2.1", "port": 443},
+	"action": {"type": "net.connect", "protocol": "tcp", "host": "packages.example.org", "address": "192.0.2.1", "port": 443},
 	"caller": {"tenant": "local"},
 	"profile": {"name": "mine", "labels": {"sandboxd.io/egress-reviewed": "true"}},
 	"sandbox": {"seen": {"secret": secret, "untrusted_input": false, "egress": false}},

@@ -3,7 +3,7 @@ package sandboxd
 
 import rego.v1
 
-reviewed_hosts := {"pypi.org", "files.pythonhosted.org"}
+reviewed_hosts := {"packages.example.org", "downloads.example.org"}
 
 allow if {
 	input.action.type == "net.connect"

@@ -10,7 +10,7 @@ connecting(host, port, labels) := {
 }
 
 test_a_reviewed_profile_reaches_a_listed_host if {
-	answer := data.sandboxd.decision with input as connecting("pypi.org", 443, {"sandboxd.io/egress-reviewed": "true"})
+	answer := data.sandboxd.decision with input as connecting("packages.example.org", 443, {"sandboxd.io/egress-reviewed": "true"})
 	answer.verdict == "allow"
 }
 
@@ -21,13 +21,13 @@ test_another_host_does_not if {
 }
 
 test_another_port_does_not if {
-	answer := data.sandboxd.decision with input as connecting("pypi.org", 22, {"sandboxd.io/egress-reviewed": "true"})
+	answer := data.sandboxd.decision with input as connecting("packages.example.org", 22, {"sandboxd.io/egress-reviewed": "true"})
 	answer.verdict == "deny"
 	[reason.code | some reason in answer.reasons] == ["egress_not_allowed"]
 }
 
 test_another_profile_does_not if {
-	answer := data.sandboxd.decision with input as connecting("pypi.org", 443, {})
+	answer := data.sandboxd.decision with input as connecting("packages.example.org", 443, {})
 	answer.verdict == "deny"
 	[reason.code | some reason in answer.reasons] == ["egress_not_allowed"]
 }

@@ -102,7 +102,7 @@ async def test_the_strictest_rule_wins_and_demands_add_up(engine: str, tmp_path:
 async def test_an_allow_does_not_outlive_a_secret_read(engine: str, tmp_path: Path) -> None:
     for source in ("policies/sandboxd.rego", "cookbook/reviewed_egress.rego", "cookbook/egress_after_secret.rego"):
         (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
-    connect = NetConnect("tcp", "pypi.org", "192.0.2.1", 443)
+    connect = NetConnect("tcp", "packages.example.org", "192.0.2.1", 443)
     profile = ProfileFacts("mine", "d" * 64, (("sandboxd.io/egress-reviewed", "true"),))
     fresh = SandboxFacts("0" * 32, "process")
     async with WITH_POLICY[engine](tmp_path) as made:
