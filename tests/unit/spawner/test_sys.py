@@ -133,7 +133,7 @@ def test_fork_with_descriptors_has_the_very_same_ones_and_our_parent() -> None:
             if helper == 0:
                 os.dup2(write, 200)
                 os.close(write)
-                os.write(200, b"same" if os.getppid() == parent else b"other")
+                os.write(200, f"{os.getpid()} {os.getppid() == parent}".encode())
                 os._exit(0)
             while True:  # until it did; our own table shows it
                 with contextlib.suppress(OSError):
@@ -143,8 +143,10 @@ def test_fork_with_descriptors_has_the_very_same_ones_and_our_parent() -> None:
             os._exit(0)
     os.close(write)
     with open(read, "rb") as file:
-        assert file.read() == b"same"
-    os.waitpid(pid, 0)
+        helper, has_our_parent = file.read().split()
+    assert has_our_parent == b"True"
+    for each in (pid, int(helper)):
+        os.waitpid(each, 0)
 
 
 def test_sizes_of_notifications_are_told() -> None:
