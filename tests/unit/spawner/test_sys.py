@@ -143,9 +143,9 @@ def test_fork_with_descriptors_has_the_very_same_ones_and_our_parent() -> None:
             os._exit(0)
     os.close(write)
     with open(read, "rb") as file:
-        helper, has_our_parent = file.read().split()
+        told, has_our_parent = file.read().split()
     assert has_our_parent == b"True"
-    for each in (pid, int(helper)):
+    for each in (pid, int(told)):
         os.waitpid(each, 0)
 
 
