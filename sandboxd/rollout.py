@@ -50,6 +50,7 @@ class PolicyFacts:
     last_error: str
     last_error_at: float
     shadow: ShadowFacts | None
+    breaker: str = ""  # as of `policy.opa_breaker.State`
 
 
 class Rollout:
@@ -129,6 +130,7 @@ class Rollout:
             last_error=self._last_error,
             last_error_at=self._last_error_at,
             shadow=shadow,
+            breaker=str(getattr(engine, "breaker", "")),  # of an engine that asks a server
         )
 
     async def explain(self, document: bytes) -> tuple[Decision, tuple[Rule, ...]]:

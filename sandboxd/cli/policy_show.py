@@ -15,6 +15,8 @@ def show_policy(policy: Policy, *, as_json: bool) -> None:
     if policy.version:
         rows.append(("release", str(policy.version)))
     rows.append(("decides since", str(policy.since or "-")))
+    if policy.breaker:
+        rows.append(("circuit breaker", policy.breaker))
     if policy.reload_error:
         rows.append(("last reload failed", f"{policy.reload_failed_at or '-'}: {policy.reload_error}"))
     if policy.shadow is not None:

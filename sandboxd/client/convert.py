@@ -130,6 +130,7 @@ def policy(message: policy_pb2.Policy) -> Policy:
         reload_error=message.reload_error,
         reload_failed_at=_time(message.reload_failed_at) if message.HasField("reload_failed_at") else None,
         shadow=_shadow(message.shadow) if message.HasField("shadow") else None,
+        breaker=message.breaker,
     )
 
 

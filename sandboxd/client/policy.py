@@ -31,6 +31,7 @@ class Policy:
     reload_error: str
     reload_failed_at: datetime | None
     shadow: ShadowPolicy | None
+    breaker: str = ""  # before a policy server: closed, open or half_open
 
 
 @dataclass(frozen=True, slots=True)

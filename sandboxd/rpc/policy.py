@@ -42,6 +42,7 @@ class PolicyService:
             revision=convert.text(facts.revision),
             version=facts.version,
             since=convert.timestamp(facts.since),
+            breaker=facts.breaker,
         )
         if OPERATOR in call.caller.roles:
             policy.files.extend(policy_pb2.PolicyFile(path=path, sha256=digest) for path, digest in facts.files)

@@ -28,10 +28,12 @@ def test_a_real_opa_server_decides_for_the_daemon() -> None:
                 client.run(["/bin/true"], env={"AWS_SECRET_ACCESS_KEY": "x"})
             assert "AWS_SECRET_ACCESS_KEY" in denied.value.message_for_agent
             assert client.capabilities().policy_revision == "opa-1.22.2"
+            assert client.policy().breaker == "closed"
             server.process.kill()
             server.process.wait()
             for _ in range(3):
                 assert refused(client) == "policy_unavailable"
+            assert client.policy().breaker == "open"
             with opa_on_loopback("http", [POLICIES], port=port):
                 assert client.run(["/bin/echo", "again"]).stdout == b"again\n"
         assert told(daemon) == ["open", "half_open", "open", "half_open", "closed"]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sandboxd/v1/policy.proto\x12\x0bsandboxd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"t\n\x0cShadowPolicy\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x04\x12\x10\n\x08\x64iffered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\x85\x02\n\x06Policy\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.sandboxd.v1.PolicyFile\x12\x14\n\x0creload_error\x18\x06 \x01(\t\x12\x34\n\x10reload_failed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06shadow\x18\x08 \x01(\x0b\x32\x19.sandboxd.v1.ShadowPolicy\"\x12\n\x10GetPolicyRequest\"8\n\x11GetPolicyResponse\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.sandboxd.v1.Policy\"(\n\x12\x43heckPolicyRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\"-\n\x0cPolicyReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"6\n\nPolicyRule\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\"\xc1\x01\n\x13\x43heckPolicyResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12*\n\x07reasons\x18\x02 \x03(\x0b\x32\x19.sandboxd.v1.PolicyReason\x12\x19\n\x11message_for_agent\x18\x03 \x01(\t\x12\x18\n\x10obligations_json\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\t\x12&\n\x05rules\x18\x06 \x03(\x0b\x32\x17.sandboxd.v1.PolicyRule2\xad\x01\n\rPolicyService\x12J\n\tGetPolicy\x12\x1d.sandboxd.v1.GetPolicyRequest\x1a\x1e.sandboxd.v1.GetPolicyResponse\x12P\n\x0b\x43heckPolicy\x12\x1f.sandboxd.v1.CheckPolicyRequest\x1a .sandboxd.v1.CheckPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sandboxd/v1/policy.proto\x12\x0bsandboxd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"t\n\x0cShadowPolicy\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x04\x12\x10\n\x08\x64iffered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\x96\x02\n\x06Policy\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.sandboxd.v1.PolicyFile\x12\x14\n\x0creload_error\x18\x06 \x01(\t\x12\x34\n\x10reload_failed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06shadow\x18\x08 \x01(\x0b\x32\x19.sandboxd.v1.ShadowPolicy\x12\x0f\n\x07\x62reaker\x18\t \x01(\t\"\x12\n\x10GetPolicyRequest\"8\n\x11GetPolicyResponse\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.sandboxd.v1.Policy\"(\n\x12\x43heckPolicyRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\"-\n\x0cPolicyReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"6\n\nPolicyRule\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\"\xc1\x01\n\x13\x43heckPolicyResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12*\n\x07reasons\x18\x02 \x03(\x0b\x32\x19.sandboxd.v1.PolicyReason\x12\x19\n\x11message_for_agent\x18\x03 \x01(\t\x12\x18\n\x10obligations_json\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\t\x12&\n\x05rules\x18\x06 \x03(\x0b\x32\x17.sandboxd.v1.PolicyRule2\xad\x01\n\rPolicyService\x12J\n\tGetPolicy\x12\x1d.sandboxd.v1.GetPolicyRequest\x1a\x1e.sandboxd.v1.GetPolicyResponse\x12P\n\x0b\x43heckPolicy\x12\x1f.sandboxd.v1.CheckPolicyRequest\x1a .sandboxd.v1.CheckPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,19 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHADOWPOLICY']._serialized_start=118
   _globals['_SHADOWPOLICY']._serialized_end=234
   _globals['_POLICY']._serialized_start=237
-  _globals['_POLICY']._serialized_end=498
-  _globals['_GETPOLICYREQUEST']._serialized_start=500
-  _globals['_GETPOLICYREQUEST']._serialized_end=518
-  _globals['_GETPOLICYRESPONSE']._serialized_start=520
-  _globals['_GETPOLICYRESPONSE']._serialized_end=576
-  _globals['_CHECKPOLICYREQUEST']._serialized_start=578
-  _globals['_CHECKPOLICYREQUEST']._serialized_end=618
-  _globals['_POLICYREASON']._serialized_start=620
-  _globals['_POLICYREASON']._serialized_end=665
-  _globals['_POLICYRULE']._serialized_start=667
-  _globals['_POLICYRULE']._serialized_end=721
-  _globals['_CHECKPOLICYRESPONSE']._serialized_start=724
-  _globals['_CHECKPOLICYRESPONSE']._serialized_end=917
-  _globals['_POLICYSERVICE']._serialized_start=920
-  _globals['_POLICYSERVICE']._serialized_end=1093
+  _globals['_POLICY']._serialized_end=515
+  _globals['_GETPOLICYREQUEST']._serialized_start=517
+  _globals['_GETPOLICYREQUEST']._serialized_end=535
+  _globals['_GETPOLICYRESPONSE']._serialized_start=537
+  _globals['_GETPOLICYRESPONSE']._serialized_end=593
+  _globals['_CHECKPOLICYREQUEST']._serialized_start=595
+  _globals['_CHECKPOLICYREQUEST']._serialized_end=635
+  _globals['_POLICYREASON']._serialized_start=637
+  _globals['_POLICYREASON']._serialized_end=682
+  _globals['_POLICYRULE']._serialized_start=684
+  _globals['_POLICYRULE']._serialized_end=738
+  _globals['_CHECKPOLICYRESPONSE']._serialized_start=741
+  _globals['_CHECKPOLICYRESPONSE']._serialized_end=934
+  _globals['_POLICYSERVICE']._serialized_start=937
+  _globals['_POLICYSERVICE']._serialized_end=1110
 # @@protoc_insertion_point(module_scope)

@@ -101,6 +101,7 @@ class Policy(_message.Message):
     RELOAD_ERROR_FIELD_NUMBER: _builtins.int
     RELOAD_FAILED_AT_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Name of the engine that evaluates it."""
     revision: _builtins.str
@@ -109,6 +110,10 @@ class Policy(_message.Message):
     """Which release of a signed bundle; 0 if it is not signed."""
     reload_error: _builtins.str
     """Why the last reload did not take place; empty if it did."""
+    breaker: _builtins.str
+    """The circuit breaker before a policy server: closed (it is asked), open (it failed too often, so it is left alone for
+    a while and everything is denied) or half_open (it is being tried). Empty for an engine of this node's own.
+    """
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it decides."""
@@ -136,10 +141,11 @@ class Policy(_message.Message):
         reload_error: _builtins.str = ...,
         reload_failed_at: _timestamp_pb2.Timestamp | None = ...,
         shadow: Global___ShadowPolicy | None = ...,
+        breaker: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reload_failed_at", b"reload_failed_at", "shadow", b"shadow", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "files", b"files", "reload_error", b"reload_error", "reload_failed_at", b"reload_failed_at", "revision", b"revision", "shadow", b"shadow", "since", b"since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "engine", b"engine", "files", b"files", "reload_error", b"reload_error", "reload_failed_at", b"reload_failed_at", "revision", b"revision", "shadow", b"shadow", "since", b"since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,9 @@ def test_table_says_what_decides_and_what_is_wrong(capsys: pytest.CaptureFixture
 def test_what_there_is_not_has_no_row(capsys: pytest.CaptureFixture[str]) -> None:
     show_policy(replace(POLICY, version=0, files=(), reload_error="", shadow=None), as_json=False)
     told = capsys.readouterr().out
-    assert all(part not in told for part in ("release", "failed", "shadow", "SHA-256"))
+    assert all(part not in told for part in ("release", "failed", "shadow", "SHA-256", "breaker"))
+    show_policy(replace(POLICY, engine="opa", breaker="half_open"), as_json=False)
+    assert "half_open" in capsys.readouterr().out
     show_policy(replace(POLICY, shadow=ShadowPolicy("", 0, 0, 0, 0, "it is broken")), as_json=False)
     assert "cannot be loaded: it is broken" in capsys.readouterr().out
 

@@ -277,6 +277,7 @@ def test_policy_is_read_whole_and_explained(client: Client, daemon: FakeDaemon) 
         revision="r7",
         version=7,
         files=[policy_pb2.PolicyFile(path="p.rego", sha256="ab")],
+        breaker="open",
         reload_error="older",
         shadow=policy_pb2.ShadowPolicy(revision="r8", compared=5, differed=4, failed=3, dropped=2, error="e"),
     )
@@ -285,7 +286,7 @@ def test_policy_is_read_whole_and_explained(client: Client, daemon: FakeDaemon) 
     since = datetime.fromtimestamp(1_700_000_000, UTC)
     shadow = ShadowPolicy("r8", 5, 4, 3, 2, "e")
     assert client.policy() == Policy(
-        "rego", "r7", 7, since, (("p.rego", "ab"),), "older", since + timedelta(seconds=1), shadow
+        "rego", "r7", 7, since, (("p.rego", "ab"),), "older", since + timedelta(seconds=1), shadow, "open"
     )
     rules = (("p.rego", 7, "sandboxd.deny"),)
     assert client.check_policy("{}") == PolicyCheck("deny", (("c", "m"),), "no", "{}", "r1", rules)

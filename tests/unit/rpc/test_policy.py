@@ -67,12 +67,13 @@ def as_seen_by(roles: tuple[str, ...], policy: PolicyInForce) -> tuple[Unary[pol
 async def test_who_does_not_run_the_node_sees_no_files_and_no_failures() -> None:
     policy = PolicyInForce()
     policy.told = PolicyFacts("rego", "r1", 7, (("p", "q"),), 1.0, "secret", 1.0, ShadowFacts("r2", Counts(), "bad"))
+    policy.told = replace(policy.told, breaker="open")
     for roles in ((OPERATOR,), ()):
         method, call = as_seen_by(roles, policy)
         answer = await method.answer(policy_pb2.GetPolicyRequest(), call)
         assert isinstance(answer, policy_pb2.GetPolicyResponse)
         shown = answer.policy
-        assert shown.revision == "r1"
+        assert (shown.revision, shown.breaker) == ("r1", "open")
         for present in (bool(shown.files), bool(shown.reload_error), shown.HasField("shadow")):
             assert present is (OPERATOR in roles)
 
