@@ -6,6 +6,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from sandboxd.model import SandboxUsage
 from sandboxd.runtime.counters import Counters, usage
 from sandboxd.spawner import cgroup, counters
