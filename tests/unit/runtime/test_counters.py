@@ -99,7 +99,7 @@ def test_real_oom_wakes_the_waiter_once(tree: cgroup.CgroupTree) -> None:
 
 def test_descriptors_are_closed() -> None:
     """Seen at the other ends of two pipes: what else is open here, other tests' threads may close meanwhile."""
-    (end, peak), (oom, other_end) = os.pipe(), os.pipe2(os.O_NONBLOCK)
+    (end, peak), (oom, other_end) = os.pipe2(os.O_NONBLOCK), os.pipe2(os.O_NONBLOCK)
     counted = Counters({"pids.peak": peak, counters.OOM: oom})
     assert not counted.oom_happened()
     counted.close()
