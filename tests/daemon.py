@@ -179,8 +179,9 @@ def _entry(mode: Mode, directory: Path, cgroup: Path | None) -> list[str]:
     entry = reachable.prefix(CHECKOUT)
     if cgroup is not None:
         # What an earlier life delegated keeps processes out on v2; a service manager gives a new life a new cgroup.
-        each = 'while read -r f; do for c in $(cat "$f"); do echo "-$c" >"$f"; done; done'
-        free = f'find "$0" -depth -name cgroup.subtree_control | {each}'
+        # The deepest first, which `find -depth` does not promise for a file beside the directories.
+        each = 'while read -r _ f; do for c in $(cat "$f"); do echo "-$c" >"$f"; done; done'
+        free = f'find "$0" -name cgroup.subtree_control -printf "%d %p\\n" | sort -rn | {each}'
         entry += ["/bin/sh", "-c", f'{free}; echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
     if os.geteuid() != 0 or mode is Mode.ROOT:
         return entry
