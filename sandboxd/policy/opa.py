@@ -71,7 +71,7 @@ class OpaEngine:
                 reply = await self._client.ask(document.document)
         except TimeoutError:
             message = f"the OPA server did not answer within {self._deadline_seconds} seconds"
-            return Heard(self._refusal("policy_timeout", message), False)
+            return Heard(self._refusal("policy_unavailable", message), False)
         except NoReply as error:
             return Heard(self._refusal("policy_unavailable", f"the OPA server does not answer: {error}"), error.heard)
         answer = decode(reply, self._settings.revision, self.revision)
