@@ -8,6 +8,7 @@ import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
 from sandboxd.action import Action, Pairs
@@ -17,7 +18,7 @@ from sandboxd.policy.history import NO_HISTORY, History
 API_VERSION = "sandboxd.io/v1"
 MAX_DOCUMENT_BYTES = 1024 * 1024  # what is over it no engine is asked
 # What differs from one question to the next although the same is asked: times and ids, by their places in the document.
-MOMENT = (
+MOMENT: tuple[tuple[str, ...], ...] = (
     ("time",),
     ("history",),
     ("sandbox", "id"),
@@ -68,6 +69,60 @@ class ProfileFacts:
     labels: Pairs
 
 
+class Question:
+    """What is asked, apart from the moment. `key` is a digest of that, and is there before the document is written."""
+
+    __slots__ = ("_action", "_node", "_sandbox", "_who", "key")
+
+    def __init__(self, action: Action, caller: Caller, profile: ProfileFacts, sandbox: SandboxFacts, node: str) -> None:
+        """ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite)."""
+        self._action = _Part(action, {"type": action.type})
+        self._sandbox = _Part(sandbox, {})
+        self._who = f'"caller":{_described(caller)},"profile":{_described(profile)}'
+        self._node = _described(node)
+        lasting = (
+            f'{{"action":{self._action.lasting()},{self._who},"sandbox":{self._sandbox.lasting()},{self._where()}}}'
+        )
+        self.key = hashlib.sha256(lasting.encode()).digest()
+
+    def at(self, time: str, history: History = NO_HISTORY) -> PolicyInput:
+        """The policy input of design: action, caller, profile, sandbox, history, node, time, api_version.
+
+        ValueError as above.
+        """
+        document = (
+            f'{{"action":{self._action.whole()},{self._who},"sandbox":{self._sandbox.whole()},'
+            f'"history":{_text(as_json(history))},"time":{_text(time)},{self._where()}}}'
+        )
+        return PolicyInput(document.encode(), self.key)
+
+    def _where(self) -> str:
+        return f'"node":{self._node},"api_version":"{API_VERSION}"'
+
+
+class _Part:
+    """A member of the document that has something of the moment in it. What has not is written once, and first."""
+
+    __slots__ = ("_changing", "_momentary", "_steady", "_value")
+
+    def __init__(self, value: Action | SandboxFacts, first: dict[str, object]) -> None:
+        steady, self._changing, self._momentary = _HALVES[type(value)]
+        self._value = value
+        self._steady = _text({**first, **_members(value, steady)})
+
+    def whole(self) -> str:
+        return self._with(_members(self._value, self._changing))
+
+    def lasting(self) -> str:
+        members = _members(self._value, self._changing)
+        for path in self._momentary:
+            _drop(members, path)
+        return self._with(members)
+
+    def _with(self, members: dict[str, object]) -> str:
+        return f"{self._steady[:-1]},{_text(members)[1:]}" if members else self._steady
+
+
 def policy_input(
     action: Action,
     caller: Caller,
@@ -77,37 +132,27 @@ def policy_input(
     time: str,
     history: History = NO_HISTORY,
 ) -> PolicyInput:
-    """The policy input of design: action, caller, profile, sandbox, node, time, api_version; and the history.
-
-    ValueError if it cannot be written as JSON text (a lone surrogate, a number that is not finite).
-    """
-    document: dict[str, object] = {
-        "action": {"type": action.type, **as_json(action)},
-        "caller": as_json(caller),
-        "profile": as_json(profile),
-        "sandbox": as_json(sandbox),
-        "history": as_json(history),
-        "node": node,
-        "time": time,
-        "api_version": API_VERSION,
-    }
-    whole = _json(document)
-    for path in MOMENT:
-        _drop(document, path)
-    return PolicyInput(whole, hashlib.sha256(_json(document)).digest())
+    """One question, asked now."""
+    return Question(action, caller, profile, sandbox, node).at(time, history)
 
 
 def as_json(value: object) -> dict[str, object]:
     """An object with a member for each field; pairs are an object too."""
-    return {name: write(getattr(value, name)) for name, write in _WRITERS[type(value)]}
+    return _members(value, _WRITERS[type(value)])
 
 
 # Not ASCII: rego-cpp compares strings as they are written, and a policy's author writes "é", not "\u00e9".
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _json(value: object) -> bytes:
-    return _ENCODER.encode(value).encode()
+def _text(value: object) -> str:
+    return _ENCODER.encode(value)
+
+
+# Few, and asked about all the time.
+@lru_cache(maxsize=512)
+def _described(value: Caller | ProfileFacts | str) -> str:
+    return _text(value if isinstance(value, str) else as_json(value))
 
 
 def _drop(document: dict[str, object], path: tuple[str, ...]) -> None:
@@ -121,6 +166,12 @@ def _drop(document: dict[str, object], path: tuple[str, ...]) -> None:
 
 
 _Write = Callable[[Any], object]
+_Members = tuple[tuple[str, _Write], ...]
+_Paths = tuple[tuple[str, ...], ...]
+
+
+def _members(value: object, members: _Members) -> dict[str, object]:
+    return {name: write(getattr(value, name)) for name, write in members}
 
 
 def _same(value: object) -> object:
@@ -145,7 +196,7 @@ def _writer(hint: Any) -> _Write:
     return _each if typing.get_origin(hint) is tuple else _if_any
 
 
-def _writers(kind: type[Any]) -> tuple[tuple[str, _Write], ...]:
+def _writers(kind: type[Any]) -> _Members:
     hints = typing.get_type_hints(kind)
     return tuple((field.name, _writer(hints[field.name])) for field in fields(kind))
 
@@ -161,3 +212,17 @@ def _reached(kind: type[Any]) -> set[type[Any]]:
 _WRITERS = {
     kind: _writers(kind) for top in (*ACTIONS, Caller, ProfileFacts, SandboxFacts, History) for kind in _reached(top)
 }  # made once: this is the hot path of every action
+
+
+def _halves(section: str, kind: type[Any]) -> tuple[_Members, _Members, _Paths]:
+    """The members that have nothing of the moment in them, those that have, and what that is."""
+    momentary = tuple(path[1:] for path in MOMENT if path[0] == section)
+    changing = {path[0] for path in momentary}
+    steady = tuple(member for member in _WRITERS[kind] if member[0] not in changing)
+    return steady, tuple(member for member in _WRITERS[kind] if member[0] in changing), momentary
+
+
+_HALVES = {
+    SandboxFacts: _halves("sandbox", SandboxFacts),
+    **{kind: _halves("action", kind) for kind in ACTIONS},
+}
