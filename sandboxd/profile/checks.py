@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from sandboxd.model import Guarantee
 from sandboxd.profile import floor, limits
 from sandboxd.profile.document import Path as At
+from sandboxd.profile.mediation import notified
 from sandboxd.profile.schema import Allow, Deny, Spec
-from sandboxd.profile.seccomp import is_syscall, known_numbers
+from sandboxd.profile.seccomp import is_syscall, known_numbers, never_refused
 
 # A source may be neither inside one of these nor above it.
 _HIDDEN_TREES: dict[str, str] = {
@@ -122,8 +123,10 @@ def whole(spec: Spec) -> Iterator[str]:
         yield "'spec.seccomp.allow' lacks 'execve'; nothing could run"
     for name in sorted(allowed & {name for group in spec.seccomp.deny for name in group.names}):
         yield f"{name!r} is both allowed and denied"
-    for name in sorted(allowed.intersection(spec.report or ())):
+    for name in sorted(never_refused(spec.seccomp).intersection(spec.report or ())):
         yield f"{name!r} is in 'spec.report' but allowed, so nothing refuses it; remove it there"
+    for name in sorted(notified(spec).asked.intersection(spec.report or ())):
+        yield f"{name!r} is in 'spec.report' but asked about, see 'spec.mediate'; remove it there"
 
 
 def source_problem(path: str, protected: Sequence[str] = ()) -> str | None:
@@ -246,7 +249,7 @@ def _syscalls(spec: Spec) -> Iterator[Problem]:
         if not is_syscall(name):
             known = known_numbers().values()
             yield Problem(("spec", "report", index), f"{name!r} is not a system call{_did_you_mean(name, known)}")
-        elif any(name in allow.names for allow in spec.seccomp.allow):
+        elif name in never_refused(spec.seccomp):
             yield Problem(("spec", "report", index), f"{name!r} is allowed, so nothing refuses it; remove it here")
     for group_index, allow in enumerate(spec.seccomp.allow):
         for index, argument in enumerate(allow.args):

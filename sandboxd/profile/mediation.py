@@ -10,7 +10,7 @@ from sandboxd.errors import ProfileInvalid
 from sandboxd.profile import seccomp
 from sandboxd.profile.arming import refused_steps
 from sandboxd.profile.schema import Spec
-from sandboxd.profile.seccomp import Memfd
+from sandboxd.profile.seccomp import NOTHING_NOTIFIED, Memfd, Notified
 
 _EXECS = frozenset({"execve", "execveat"})
 
@@ -19,10 +19,10 @@ def mediates_exec(spec: Spec) -> bool:
     return "process.exec" in (spec.mediate or ())
 
 
-def notified(spec: Spec) -> frozenset[str]:
+def notified(spec: Spec) -> Notified:
     """An exec that the profile does not allow is refused by the filter, as ever."""
     allowed = {name for group in spec.seccomp.allow for name in group.names}
-    return frozenset(spec.report or ()) | (_EXECS & allowed if mediates_exec(spec) else frozenset())
+    return Notified(_EXECS & allowed if mediates_exec(spec) else frozenset(), frozenset(spec.report or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def filtered(spec: Spec, memfd: Memfd = Memfd.SYSCTL) -> Filtered:
     calls = notified(spec)
     meaning = seccomp.meaning(spec.seccomp, memfd, calls)
     refused = refused_steps(meaning)
-    if calls and refused:
+    if calls != NOTHING_NOTIFIED and refused:
         raise ProfileInvalid(
             f"'mediate' and 'report' need a filter that lets a program be started; allow {', '.join(refused)}"
         )

@@ -104,7 +104,7 @@ def _decided(cases: Cases, known: Known) -> int | tuple[Known, Known]:
     """The action for all these calls, or two parts of them that differ in something which a case asks."""
     for case in cases:
         for rule in case.alternatives:
-            for word, mask, value in _comparisons(rule):
+            for word, mask, value in comparisons(rule):
                 equal, other = split(known, word, mask, value)
                 if equal is None:
                     break
@@ -115,7 +115,8 @@ def _decided(cases: Cases, known: Known) -> int | tuple[Known, Known]:
     raise AssertionError("the last case is not for all")
 
 
-def _comparisons(rule: Rule) -> Iterator[tuple[int, int, int]]:
+def comparisons(rule: Rule) -> Iterator[tuple[int, int, int]]:
+    """Of 32-bit words, as a filter makes them: the word's place in struct seccomp_data, mask and value."""
     for match in rule:
         low = FIRST_ARGUMENT + 2 * match.index
         for word, mask, value in (low, match.mask, match.value), (low + 1, match.mask >> 32, match.value >> 32):

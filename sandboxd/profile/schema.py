@@ -239,7 +239,7 @@ class Spec(_Model):
     """A key left out is the parent's. Without a parent, all but lists and `env` must be there.
 
     `mediate`: actions inside the sandbox that policy decides, one by one. `report`: system calls whose refusal goes on
-    record. Either list replaces the parent's, and an empty one turns it off.
+    record, be it for their arguments. Either list replaces the parent's, and an empty one turns it off.
     """
 
     description: Annotated[StrictStr, StringConstraints(min_length=1, max_length=2000)]
@@ -256,7 +256,7 @@ class Spec(_Model):
     interpreters: tuple[Interpreter, ...] = ()
     seccomp: Seccomp = Seccomp()
     mediate: Annotated[tuple[Literal["process.exec"], ...], Field(max_length=1)] | None = None
-    report: Annotated[tuple[SyscallName, ...], Field(max_length=64)] | None = None
+    report: Annotated[tuple[SyscallName, ...], Field(max_length=512)] | None = None
     landlock: Landlock = Landlock()
     limits: LimitSpec = LimitSpec()
     enforcement: Enforcement = Enforcement()

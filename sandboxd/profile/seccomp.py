@@ -8,7 +8,7 @@ Compiles with libseccomp through pyseccomp and never loads anything. Called by `
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from itertools import pairwise
@@ -45,26 +45,23 @@ class Memfd(StrEnum):
 class Meaning:
     """What a filter must answer, in the profile's terms. A call in neither table answers EPERM.
 
-    `notified` are calls that init answers: where it would let one through, or refuse one that is not allowed at all.
+    Init answers what would be let through of a call in `asked`, and what would be refused of one in `reported`.
     """
 
     allowed: dict[str, tuple[Rule, ...]]
     errnos: dict[str, int]
-    notified: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
     def cases(self, name: str | None) -> Cases:
         """The seccomp actions for a call by its name; None is a number that no kernel we know has."""
         if name is None:
             return always(_errno(errno.ENOSYS))
-        if name in self.notified and name not in self.allowed:
-            return always(NOTIFY)
-        if name in self.errnos:
-            return always(_errno(self.errnos[name]))
-        if name not in self.allowed:
-            return always(_errno(errno.EPERM))
-        refused = _errno(errno.EPERM)
+        refused = NOTIFY if name in self.reported else _errno(self.errnos.get(name, errno.EPERM))
+        if name in self.errnos or name not in self.allowed:
+            return always(refused)
         pretended = Case(floor.ASKS.get(name, ()), refused), Case(floor.PRETENDED.get(name, ()), _errno(0))
-        let = NOTIFY if name in self.notified else ALLOW
+        let = NOTIFY if name in self.asked else ALLOW
         return Case(self.allowed[name], let), *pretended, *always(refused)
 
     def action(self, name: str | None, args: tuple[int, ...]) -> int:
@@ -75,7 +72,18 @@ def _errno(number: int) -> int:
     return _ERRNO | number
 
 
-def meaning(spec: Seccomp, memfd: Memfd, notified: frozenset[str] = frozenset()) -> Meaning:
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """Names of calls, see `Meaning`; none is in both."""
+
+    asked: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
+
+
+NOTHING_NOTIFIED = Notified()
+
+
+def meaning(spec: Seccomp, memfd: Memfd, notified: Notified = NOTHING_NOTIFIED) -> Meaning:
     """The profile's groups with the floor's argument rules applied; `ProfileInvalid` if they contradict each other."""
     allowed: dict[str, tuple[Rule, ...]] = {}
     errnos = dict.fromkeys(floor.ALWAYS_ENOSYS, errno.ENOSYS)
@@ -93,7 +101,14 @@ def meaning(spec: Seccomp, memfd: Memfd, notified: frozenset[str] = frozenset())
         allowed.pop("memfd_create", None)
     elif memfd is Memfd.SEAL and "memfd_create" in allowed:
         allowed["memfd_create"] = both(allowed["memfd_create"], floor.MEMFD_SEALED)
-    return Meaning(allowed, errnos, notified)
+    return Meaning(allowed, errnos, notified.asked, notified.reported)
+
+
+def never_refused(spec: Seccomp) -> frozenset[str]:
+    """The calls that are let through whatever their arguments."""
+    return frozenset(
+        name for group in spec.allow if not group.args for name in group.names if name not in floor.ARGUMENTS
+    )
 
 
 def _alternatives(group: Allow) -> tuple[Rule, ...]:
@@ -132,11 +147,11 @@ def _token(machine: str) -> int:
     return _ARCHITECTURES[machine]
 
 
-_verified: dict[tuple[str, bytes, frozenset[str]], bytes] = {}
+_verified: dict[tuple[str, bytes, Notified], bytes] = {}
 
 
 def compiled(
-    spec: Seccomp, memfd: Memfd = Memfd.SYSCTL, machine: str = "", notified: frozenset[str] = frozenset()
+    spec: Seccomp, memfd: Memfd = Memfd.SYSCTL, machine: str = "", notified: Notified = NOTHING_NOTIFIED
 ) -> bytes:
     """`struct sock_filter[]`, verified; the same spec is compiled once per process."""
     key = (f"{machine}:{memfd}", spec.model_dump_json().encode(), notified)
@@ -160,19 +175,23 @@ def assemble(wanted: Meaning, machine: str = "") -> bytes:
     compiler.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
     compiler.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # binary tree: installs in half the time of a linear filter
     for name, number in wanted.errnos.items():
-        if name in numbers and number != errno.EPERM and name not in wanted.notified:
+        if name in numbers and number != errno.EPERM and name not in wanted.reported:
             compiler.add_rule_exactly(_errno(number), name)
+    by_hand = b""
     for name, alternatives in wanted.allowed.items():
         if name not in numbers or name in wanted.errnos:
             continue
-        let = pyseccomp.NOTIFY if name in wanted.notified else pyseccomp.ALLOW
+        if name in wanted.reported:
+            by_hand += _reported_otherwise(numbers[name], alternatives)
+            continue
+        let = pyseccomp.NOTIFY if name in wanted.asked else pyseccomp.ALLOW
         for rule in alternatives:
             compiler.add_rule_exactly(let, name, *(_comparison(match) for match in rule))
-    for name in sorted(wanted.notified - wanted.allowed.keys()):
+    for name in sorted(wanted.reported - wanted.allowed.keys()):
         if name in numbers:
             compiler.add_rule_exactly(pyseccomp.NOTIFY, name)
     pretended = _pretended_core_limit(numbers["prlimit64"]) if "prlimit64" in wanted.allowed else b""
-    return _prologue(arch, sorted(numbers.values())) + pretended + _exported(compiler)
+    return _prologue(arch, sorted(numbers.values())) + pretended + by_hand + _exported(compiler)
 
 
 def _comparison(match: Match) -> pyseccomp.Arg:
@@ -221,6 +240,30 @@ def _pretended_core_limit(number: int) -> bytes:
         Instruction(bpf.RET_K, 0, 0, _errno(0)),
     )
     return b"".join(instruction.encode() for instruction in code)
+
+
+def _reported_otherwise(number: int, alternatives: tuple[Rule, ...]) -> bytes:
+    """By hand as well: libseccomp has one answer for a call with other arguments than its rules', and that is EPERM."""
+    code: list[Instruction] = []
+    for rule in alternatives:
+        steps: list[Instruction] = []
+        for word, mask, value in proof.comparisons(rule):
+            steps.append(Instruction(bpf.LD_W_ABS, 0, 0, 4 * word))
+            if mask != WORD:
+                steps.append(Instruction(bpf.ALU_AND_K, 0, 0, mask))
+            steps.append(Instruction(bpf.JMP_JEQ_K, 0, 0, value))
+        steps.append(Instruction(bpf.RET_K, 0, 0, ALLOW))
+        code += (
+            replace(step, jf=len(steps) - 1 - at) if step.code == bpf.JMP_JEQ_K else step
+            for at, step in enumerate(steps)
+        )
+    code.append(Instruction(bpf.RET_K, 0, 0, NOTIFY))
+    head = (
+        Instruction(bpf.LD_W_ABS, 0, 0, 0),
+        Instruction(bpf.JMP_JEQ_K, 1, 0, number),
+        Instruction(bpf.JMP_JA, 0, 0, len(code)),
+    )
+    return b"".join(instruction.encode() for instruction in (*head, *code))
 
 
 def _unknown_ranges(arch: int, known: list[int]) -> Iterator[tuple[int, int, int]]:

@@ -7,12 +7,13 @@ import pytest
 
 from sandboxd.errors import ProfileInvalid, Unenforceable
 from sandboxd.model import Guarantee, State
-from sandboxd.profile import bpf, compile, mediation, seccomp
+from sandboxd.profile import bpf, compile, floor, mediation, seccomp
 from sandboxd.profile.bpf import Call
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.report import refuse_unenforceable, report
 from sandboxd.profile.resolve import ResolvedProfile
-from sandboxd.profile.seccomp import ALLOW, NOTIFY, Memfd
+from sandboxd.profile.rules import WORD
+from sandboxd.profile.seccomp import ALLOW, NOTIFY, Memfd, Notified
 from sandboxd.spawner.template import NO_MEDIATION
 from tests.unit.profile.profiles import SHIPPED, capabilities, child, profile, shipped
 
@@ -87,12 +88,66 @@ def test_profiles_without_either_are_compiled_as_if_there_were_none(tmp_path: Pa
 def test_wrong_filter_is_not_handed_out(tmp_path: Path) -> None:
     """The proof knows what a notified call is: one more or less, and the filter does not mean what the profile says."""
     spec = extended(tmp_path, ASKING).spec
-    calls = mediation.notified(spec)
+    asked, reported = mediation.notified(spec).asked, mediation.notified(spec).reported
     program = mediation.filtered(spec).program
-    wanted = seccomp.meaning(spec.seccomp, Memfd.SYSCTL, calls)
+    wanted = seccomp.meaning(spec.seccomp, Memfd.SYSCTL, Notified(asked, reported))
     assert seccomp.mismatch(program, wanted) is None
-    for other in (calls - {"execve"}, calls - {"ptrace"}, calls | {"bpf"}):
-        assert seccomp.mismatch(program, seccomp.meaning(spec.seccomp, Memfd.SYSCTL, other)) is not None
+    others = (asked - {"execve"}, reported), (asked, reported - {"ptrace"}), (asked, reported | {"bpf"})
+    for other in (*others, (asked, reported | {"socket"})):
+        assert seccomp.mismatch(program, seccomp.meaning(spec.seccomp, Memfd.SYSCTL, Notified(*other))) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "let"),
+    [
+        ("clone", (0x10000011,), (0x11,)),
+        ("socket", (40, 1, 0), (2, 1, 6)),
+        ("sendto", (3, 1, 1, 0x20000000), (3, 1, 1, 0x4000)),
+        ("setsockopt", (3, 6, 30), (3, 6, 1)),
+        ("ioctl", (0, 0x5412), (0, 0x5401)),
+        ("prctl", (22, 2), (15,)),
+        ("prctl", (4, 1), (4, 0)),
+        ("madvise", (0, 4096, 12), (0, 4096, 4)),
+        ("personality", (0x40000,), (WORD,)),
+        ("prlimit64", (1, 7), (0, 7)),
+        ("mmap", (0, 4096, 3, 0x40022), (0, 4096, 3, 0x22)),
+        ("mknodat", (3, 1 << 40, 0x2000), (3, 1 << 40, 0x1000)),
+    ],
+)
+def test_reported_call_is_handed_over_only_with_arguments_that_are_refused(
+    tmp_path: Path, name: str, refused: tuple[int, ...], let: tuple[int, ...]
+) -> None:
+    reporting = extended(tmp_path, f"  report: [{name}]\n")
+    plain, program = seccomp.compiled(profile().spec.seccomp), mediation.filtered(reporting.spec).program
+    assert (answer(plain, name, *refused), answer(plain, name, *let)) == (0x50000 | errno.EPERM, ALLOW)
+    assert (answer(program, name, *refused), answer(program, name, *let)) == (NOTIFY, ALLOW)
+    made = compile.compiled(reporting, Memfd.SYSCTL)
+    assert made.mediation.reported == ((NUMBERS[name], errno.EPERM),)
+
+
+def test_what_is_only_pretended_is_no_refusal_to_report(tmp_path: Path) -> None:
+    program = mediation.filtered(extended(tmp_path, "  report: [prlimit64]\n").spec).program
+    assert answer(program, "prlimit64", 0, floor.RLIMIT_CORE, 1 << 40) == 0x50000
+
+
+@pytest.mark.parametrize(
+    ("extends", "allowed"),
+    [
+        ("default", "{names: [read], why: a test of it}"),
+        ("build", "{names: [read], why: a test of it}"),
+        ("strict", "{names: [fcntl], args: [{index: 1, one_of: [1, 2, 3, 4, 1034]}], why: a program can start}"),
+    ],
+)
+@pytest.mark.parametrize("memfd", Memfd)
+def test_whatever_can_be_refused_can_be_reported(tmp_path: Path, extends: str, allowed: str, memfd: Memfd) -> None:
+    """All of it at once, and whatever keeps memory files from being run. A compiled filter is a proven one."""
+    text = f"  seccomp:\n    allow:\n      - {allowed}\n"
+    let = seccomp.never_refused(extended(tmp_path, text, extends).spec.seccomp)
+    reported = sorted(set(NUMBERS) - let)
+    filtered = mediation.filtered(extended(tmp_path, f"  report: [{', '.join(reported)}]\n{text}", extends).spec, memfd)
+    assert filtered.first
+    assert [number for number, _ in filtered.reported] == [NUMBERS[name] for name in reported]
+    assert answer(filtered.program, "memfd_create", 1 << 40, floor.MFD_HUGETLB) == NOTIFY
 
 
 def test_child_inherits_both_lists_and_replaces_each_whole(tmp_path: Path) -> None:
@@ -112,8 +167,13 @@ def test_child_inherits_both_lists_and_replaces_each_whole(tmp_path: Path) -> No
         ("  report:\n    - ptrace\n    - ptrace\n", "child.yaml:7: 'ptrace' stands here 2 times"),
         ("  report: [read]\n", "'read' is in 'spec.report' but allowed"),
         (
-            "  report: [personality]\n  seccomp:\n    allow:\n      - {names: [personality], why: a test of it}\n",
-            "child.yaml:7: 'personality' is allowed, so nothing refuses it",
+            "  report: [flock]\n  seccomp:\n    allow:\n      - {names: [flock], why: a test of it}\n",
+            "child.yaml:7: 'flock' is allowed, so nothing refuses it",
+        ),
+        (
+            "  mediate: [process.exec]\n  report: [execveat]\n  seccomp:\n    allow:\n"
+            "      - {names: [execveat], args: [{index: 4, one_of: [0]}], why: a test of it}\n",
+            "'execveat' is in 'spec.report' but asked about",
         ),
         (
             "  mediate: [process.exec]\n  enforcement: {guarantees: {mediation.exec: best_effort}}\n",
