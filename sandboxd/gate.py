@@ -54,7 +54,9 @@ class Gate:
         monotonic: Callable[[], float] = time.monotonic,
         deadline_seconds: float = 1.0 + MARGIN_SECONDS,
         approvals: Approvals | None = None,
+        took: Callable[[float], None] | None = None,
     ) -> None:
+        """`took` hears for each decision that was asked for how many seconds that took."""
         self._engine = engine
         self._node = node
         self._clock = clock
@@ -64,6 +66,7 @@ class Gate:
         self._counters = Counters(monotonic)
         self._approvals = approvals
         self._observer: Observer | None = None
+        self._took = took
 
     @property
     def engine(self) -> PolicyEngine:
@@ -113,6 +116,8 @@ class Gate:
             return replace(known, input_json=document.document, remembered=True)
         asked_at = self._monotonic()
         decision = _acceptable(await self._ask(engine, document), engine.revision)
+        if self._took is not None:
+            self._took(self._monotonic() - asked_at)
         if self._observer is not None:
             self._observer(document, action.type, caller, subject.sandbox.id, decision)
         if asking.wanted(decision):
