@@ -28,11 +28,11 @@ PROVEN = frozenset({
 MEETS_ESCAPES = frozenset({"glob.match", "regex.match"})
 
 # Words that may stand before a parenthesis without calling anything.
-_KEYWORDS = frozenset(
+KEYWORDS = frozenset(
     {"as", "contains", "default", "else", "every", "if", "import", "in", "not", "package", "some", "with"}
 )
 # After one of these the statement goes on, on the next line too.
-CONTINUING = (_KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
+CONTINUING = (KEYWORDS - {"default"}) | frozenset(":=<>!+-*/%&|,.")
 TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       | (?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)
@@ -56,16 +56,23 @@ class _Module:
     aliases: frozenset[str]  # under which functions of other packages of the bundle are called
     calls: tuple[_Call, ...]
     replaced: tuple[tuple[str, int], ...]  # by `with`, and the line
+    templates: tuple[int, ...]  # lines of template strings
 
 
 def check_calls(modules: Sequence[tuple[str, str]]) -> None:
     """PolicyInvalid naming file, line and function of the first call to anything but PROVEN and the bundle's own.
 
     `with` may replace parts of the input alone: it could put a function that is not proven in the place of one that is.
+    A template string could hide a call.
     """
     read = [_read(path, source) for path, source in modules]
     own = {(module.package, call.name) for module in read for call in module.calls if call.is_head}
     for module in read:
+        if module.templates:
+            raise PolicyInvalid(
+                f"{module.path}:{module.templates[0]}: a template string, whose expressions are not looked into; use "
+                "sprintf, or the opa engine for this policy"
+            )
         for call in module.calls:
             if not (
                 call.name in PROVEN
@@ -104,7 +111,8 @@ def _read(path: str, source: str) -> _Module:
                 aliases.add(following.rpartition(".")[2])
         elif text == "with":
             replaced.append((following, source.count("\n", 0, tokens[index].start()) + 1))
-    return _Module(path, package, frozenset(aliases), tuple(_calls(source, tokens)), tuple(replaced))
+    templates = tuple(source.count("\n", 0, token.start()) + 1 for token in tokens if token[0] == "$")
+    return _Module(path, package, frozenset(aliases), tuple(_calls(source, tokens)), tuple(replaced), templates)
 
 
 def package(source: str) -> tuple[str, ...]:
@@ -133,7 +141,7 @@ def _calls(source: str, tokens: Sequence[re.Match[str]]) -> Iterator[_Call]:
     previous, line, starts_line, last = "", 1, False, ""
     for match in tokens:
         text = match[0]
-        if text == "(" and previous and previous not in _KEYWORDS:
+        if text == "(" and previous and previous not in KEYWORDS:
             yield _Call(previous, line, is_head=depth == 0 and starts_line)
         if text in "([{":
             depth += 1

@@ -161,11 +161,18 @@ def _read(path: Path) -> bytes:
 
 
 def _text(name: str, content: bytes) -> str:
+    """Of a module. The engine takes a NUL for its end, and what stands behind would be no part of the policy."""
+    if (nul := content.find(b"\0")) >= 0:
+        raise PolicyInvalid(f"{name}:{_line(content, nul)}: a NUL byte, which is no text; write the file anew")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = _line(content, error.start)
         raise PolicyInvalid(f"{name}:{line}: byte {content[error.start]:#04x} is not UTF-8") from error
+
+
+def _line(content: bytes, offset: int) -> int:
+    return content.count(b"\n", 0, offset) + 1
 
 
 def _revision(sources: Sequence[_Source]) -> str:

@@ -131,6 +131,12 @@ async def test_a_builtin_that_is_missing_is_refused_at_load_where_the_bare_libra
 # Guard 2: how the input is handed over.
 
 
+async def test_data_in_the_place_of_the_decision_is_refused_at_load(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"sandboxd": {"decision": true}}')
+    with pytest.raises(PolicyInvalid, match=r"^p\.rego:3: a data file defines data\.sandboxd\.decision"):
+        await rego.create(policy(tmp_path, "default decision := false"))
+
+
 def test_the_bare_library_cuts_text_at_nul_when_given_an_object() -> None:
     interpreter = Interpreter()
     interpreter.set_input({"a": "x\0forbidden"})

@@ -77,6 +77,16 @@ def test_any_other_function_is_refused_with_file_and_line(text: str, name: str, 
     assert repr(name) in caught.value.message
 
 
+@pytest.mark.parametrize("text", ['a := $"{uuid.rfc4122(1)}"', "a := $`{uuid.rfc4122(1)}`", 'a if {\n$"x" == "x"\n}'])
+def test_a_template_string_which_could_hide_a_call_is_refused(text: str) -> None:
+    with pytest.raises(PolicyInvalid, match=r"^p\.rego:[34]: a template string"):
+        check(text)
+
+
+def test_a_dollar_within_text_is_no_template_string() -> None:
+    check('a := "$x"\nb := `^a$`  # $"x"')
+
+
 @pytest.mark.parametrize("package", ["sandboxd.lib", 'sandboxd["lib"]', "lib"])
 def test_a_function_of_another_package_is_not_taken_for_one_of_this(package: str) -> None:
     """The engine looks into the calling package alone, and then has the built-in function of that name."""

@@ -96,6 +96,13 @@ def test_ill_shaped_files_are_refused_by_name(tmp_path: Path, name: str, content
         read_bundle([tmp_path])
 
 
+def test_a_nul_in_a_module_is_refused(tmp_path: Path) -> None:
+    """The engine takes it for the end of the module: what stands behind would be no rule."""
+    write(tmp_path, a__rego="package a\n\ndefault x := 1\n\0\nx := 2")
+    with pytest.raises(PolicyInvalid, match=r"^a\.rego:4: a NUL byte"):
+        read_bundle([tmp_path])
+
+
 def test_data_defined_twice_is_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
