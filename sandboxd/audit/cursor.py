@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,17 +66,26 @@ class Feed:
         *,
         jitter: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._sink = sink
         self._directory = directory
         self._jitter = jitter
         self._sleep = sleep
+        self._clock = clock
         self._news = asyncio.Event()
         self._news.set()
         self._cursor = self._saved = load(directory, sink.name)
         self._proved = self._cursor == START  # what the file said of the place has led to the next record
         self._failures = 0
+        self.sent_records = 0
+        self.refusals = 0
+        self.refused_at = 0.0  # Unix time of the last one
+
+    @property
+    def name(self) -> str:
+        return self._sink.name
 
     @property
     def lag(self) -> int:
@@ -120,12 +130,15 @@ class Feed:
                 await self._sink.send(records)
             except (OSError, SinkUnavailable) as error:
                 self._failures += 1
+                self.refusals += 1
+                self.refused_at = self._clock()
                 if self._failures == 1:
                     _log.warning("sink does not accept", extra={"sink": self._sink.name, "error": str(error)})
                 most = min(RETRY_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 16), RETRY_MOST_SECONDS)
                 await self._sleep(most * (0.5 + self._jitter() / 2))
             else:
                 self._failures = 0
+                self.sent_records += len(records)
                 self._cursor = after
                 if len(records) == BATCH_RECORDS:
                     self._save()

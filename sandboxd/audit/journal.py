@@ -78,6 +78,7 @@ class Journal:
         self._dirty = False
         self._syncing = False
         self.repair: Repair | None = None
+        self.written_bytes = 0  # since it was opened
         with contextlib.ExitStack() as acquired, _as_unavailable(directory):
             self._directory = private_directory(directory)
             acquired.callback(os.close, self._directory)
@@ -114,6 +115,7 @@ class Journal:
                 self._mend()
                 raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
             self._dirty = False
+        self.written_bytes += written
         self._position = Position(at.segment, at.offset + len(data), follow(at.link, data[:-1]))
         return self._position
 

@@ -33,6 +33,8 @@ class Recorder:
         self._flushing: asyncio.Task[None] | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._followers: list[Callable[[], None]] = []
+        self._observer: Callable[[Event], None] | None = None
+        self.failures = 0  # records and documents that could not be written
 
     @classmethod
     def open(
@@ -70,6 +72,11 @@ class Recorder:
         return self._journal.directory
 
     @property
+    def written_bytes(self) -> int:
+        """Of records, since this journal was opened."""
+        return self._journal.written_bytes
+
+    @property
     def readable(self) -> Position:
         """Sinks may read up to here: in `fsync` mode only what can no longer be taken back."""
         return self._durable if self._durability == "fsync" else self._journal.position
@@ -80,10 +87,13 @@ class Recorder:
             position = self._journal.append(body(event), self._clock_ns())
         except AuditUnavailable:
             self._available = False
+            self.failures += 1
             raise
         if self._durability == "fsync":
             await self._flushed(position.link.seq)
         self._available = True
+        if self._observer is not None:
+            self._observer(event)
         self._tell()
         return position.link.seq
 
@@ -92,11 +102,16 @@ class Recorder:
         try:
             return self._store.put(document)
         except OSError as error:
+            self.failures += 1
             raise AuditUnavailable(f"cannot store an audit document: {error.strerror or error}") from error
 
     def available(self) -> bool:
         """Could the last event be written? Recovers with the first one that can."""
         return self._available
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """From now on `observer` is given each event that is on record. It returns at once and never raises."""
+        self._observer = observer
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after new records; the result ends that."""
@@ -143,6 +158,7 @@ class Recorder:
         """After a failed sync nobody knows what is on the disk, so all that was not known to be durable goes."""
         self._available = False
         waiting, self._waiters = self._waiters, []
+        self.failures += len(waiting)
         for _, future in waiting:
             if not future.done():
                 future.set_exception(AuditUnavailable(error.message))
