@@ -51,6 +51,7 @@ class PolicyFacts:
     last_error_at: float
     shadow: ShadowFacts | None
     breaker: str = ""  # as of `policy.opa_breaker.State`
+    breaker_trips: int = 0
 
 
 class Rollout:
@@ -131,6 +132,7 @@ class Rollout:
             last_error_at=self._last_error_at,
             shadow=shadow,
             breaker=str(getattr(engine, "breaker", "")),  # of an engine that asks a server
+            breaker_trips=getattr(engine, "breaker_trips", 0),
         )
 
     async def explain(self, document: bytes) -> tuple[Decision, tuple[Rule, ...]]:

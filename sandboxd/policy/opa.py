@@ -42,6 +42,10 @@ class OpaEngine:
         return self._breaker.state
 
     @property
+    def breaker_trips(self) -> int:
+        return self._breaker.trips
+
+    @property
     def repeatable(self) -> bool:
         """What a remote policy reads cannot be seen from here, so the operator has to say that it reads no moment."""
         return self._settings.cacheable and self.breaker is State.CLOSED and not self._closed

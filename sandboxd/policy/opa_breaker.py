@@ -36,6 +36,7 @@ class Breaker:
         self._failed = 0
         self._until = 0.0
         self.state = State.CLOSED
+        self.trips = 0  # how often it opened for a failure
 
     def admit(self) -> Ticket | None:
         """None: do not ask now. Whoever has a ticket must `settle` it."""
@@ -60,6 +61,7 @@ class Breaker:
             self._failed += 1
             if self.state is State.HALF_OPEN or self._failed >= self._most:
                 self._until = self._clock() + self._pause_seconds
+                self.trips += 1
                 self._become(State.OPEN)
 
     def _become(self, state: State) -> None:
