@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ DEADLINE_SECONDS = 1.0  # for one source; the largest ordinary one takes half of
 WAIT_SECONDS = 2.0  # for those before it, and for a new worker
 RETRY_SECONDS = 5.0  # until a worker that could not be started is tried again
 MAX_REMEMBERED = 512
+WHOLE, PARTLY, REMEMBERED = "whole", "partly", "remembered"
+OUTCOMES = (WHOLE, PARTLY, REMEMBERED, *(failure.value for failure in Failure))
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Analyser:
         self._not_before = 0.0
         self._closed = False
         self._remembered: OrderedDict[bytes, Analysis] = OrderedDict()
+        self.outcomes: Counter[str] = Counter()  # each of OUTCOMES
 
     async def start(self) -> None:
         """So that the first source need not wait for it. What goes wrong is logged, and tried again when one comes."""
@@ -86,24 +89,31 @@ class Analyser:
         try:
             source = code.text.encode()
         except UnicodeEncodeError:
-            return _failed(code.language, len(code.text.encode("utf-8", "surrogatepass")), Failure.NOT_TEXT)
+            return self._failed(code.language, len(code.text.encode("utf-8", "surrogatepass")), Failure.NOT_TEXT)
         if not code.language:
-            return _failed("", len(source), Failure.UNKNOWN_LANGUAGE)
+            return self._failed("", len(source), Failure.UNKNOWN_LANGUAGE)
         if len(source) > MAX_SOURCE_BYTES:
-            return _failed(code.language, len(source), Failure.TOO_LARGE)
+            return self._failed(code.language, len(source), Failure.TOO_LARGE)
         if b"\0" in source:
-            return _failed(code.language, len(source), Failure.NOT_TEXT)
+            return self._failed(code.language, len(source), Failure.NOT_TEXT)
         question = code.language.encode() + b"\0" + source
         key = hashlib.sha256(tenant.encode("utf-8", "surrogatepass") + b"\0" + question).digest()
         if (known := self._remembered.get(key)) is not None:
             self._remembered.move_to_end(key)
+            self.outcomes[REMEMBERED] += 1
             return known
         answer = await self._asked(question)
         if isinstance(answer, Failure):
-            return _failed(code.language, len(source), answer)
+            return self._failed(code.language, len(source), answer)
         analysis = Analysis(answer.findings, CodeFacts(code.language, len(source), *answer.measured))
         self._keep(key, analysis)
+        self.outcomes[WHOLE if answer.measured[2] else PARTLY] += 1
         return analysis
+
+    def _failed(self, language: str, size: int, failure: Failure) -> Analysis:
+        self.outcomes[failure.value] += 1
+        finding = Finding(FindingCode.FAILED, failure.value, 0)
+        return Analysis((finding,), CodeFacts(language, size, -1, -1.0, parsed=False))
 
     def _keep(self, key: bytes, analysis: Analysis) -> None:
         self._remembered[key] = analysis
@@ -166,10 +176,6 @@ def _start(script: Path) -> Worker:
             raise WorkerGone("it cannot read its languages")
         undo.pop_all()
     return worker
-
-
-def _failed(language: str, size: int, failure: Failure) -> Analysis:
-    return Analysis((Finding(FindingCode.FAILED, failure.value, 0),), CodeFacts(language, size, -1, -1.0, parsed=False))
 
 
 class _MalformedError(Exception):

@@ -116,6 +116,12 @@ class Approvals:
 
     # --- those who decide
 
+    @property
+    def pending(self) -> int:
+        """How many wait for people."""
+        now = self._clock()
+        return sum(state(case, now) is State.PENDING for case in self._desk)
+
     def cases(self, caller: Caller) -> tuple[Update, ...]:
         """What the caller may see and is not over, oldest first."""
         now = self._clock()
