@@ -13,9 +13,9 @@ import stat
 from pathlib import Path
 
 from sandboxd.errors import ConfigInvalid
+from sandboxd.listening import PATH_MAX
 
 BACKLOG = 4096  # what the kernel allows at most by default; a full queue would refuse honest callers too
-_PATH_MAX = 107  # sun_path of unix(7), less its NUL
 INNER_DIRECTORY = "inner"
 INNER_SOCKET = "grpc"
 
@@ -28,14 +28,14 @@ class Listener:
         self.path = path
         self._closed = False
         self.inner_path = path.parent / INNER_DIRECTORY / INNER_SOCKET
-        if len(os.fsencode(self.inner_path)) > _PATH_MAX or len(os.fsencode(path)) > _PATH_MAX:
-            raise ConfigInvalid(f"socket path {str(path)!r} is too long; {_PATH_MAX} bytes are the most")
+        if len(os.fsencode(self.inner_path)) > PATH_MAX or len(os.fsencode(path)) > PATH_MAX:
+            raise ConfigInvalid(f"socket path {str(path)!r} is too long; {PATH_MAX} bytes are the most")
         with contextlib.ExitStack() as undo:
             self._directory = _own_directory(path.parent, 0o711 if open_to_others else 0o700)
             undo.callback(os.close, self._directory)
             self._lock = _locked(self._directory, path)
             undo.callback(os.close, self._lock)
-            _clear_stale(self._directory, path)
+            clear_stale(self._directory, path)
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             undo.callback(self.socket.close)
             _own_inner_directory(self._directory, path)
@@ -113,8 +113,8 @@ def _locked(directory: int, path: Path) -> int:
     return lock
 
 
-def _clear_stale(directory: int, path: Path) -> None:
-    """Remove the socket of a daemon that is gone."""
+def clear_stale(directory: int, path: Path) -> None:
+    """Remove the socket of a daemon that is gone; `directory` is a descriptor of where it lies."""
     try:
         found = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
