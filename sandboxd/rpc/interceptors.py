@@ -6,6 +6,7 @@ Used by `server`, which binds every method of every service here, those of healt
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Interceptors:
     def __init__(self, peers: Peers, max_calls: int) -> None:
         self._peers = peers
         self._shares = Shares(max_calls, peers.allowed)
+        self.errors: Counter[str] = Counter()  # calls that ended in one, by the name of its status
 
     def begin(self, method: str, request: type[Request], data: bytes, context: Context) -> tuple[Request, Call]:
         """The steps before a service sees a call."""
@@ -95,7 +97,7 @@ class Interceptors:
             try:
                 return (await spec.answer(*self.begin(method, spec.request, box.pop(), context))).SerializeToString()
             except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
-                await tell(method, error, context)
+                await self._tell(method, error, context)
 
         return grpc.unary_unary_rpc_method_handler(behaviour, _boxed)
 
@@ -111,7 +113,7 @@ class Interceptors:
                 # gRPC's word for a write to a caller who went away; the generator is closed and nobody is left to tell.
                 _log.debug("caller went away", extra={"rpc_method": method})
             except Exception as error:  # noqa: BLE001 - the outer edge: everything is told, nothing is swallowed
-                await tell(method, error, context)
+                await self._tell(method, error, context)
 
         return grpc.unary_stream_rpc_method_handler(behaviour, _boxed)
 
@@ -124,7 +126,7 @@ class Interceptors:
                 return
             except (CallerRefused, Overloaded) as error:
                 failure = error
-            await tell(method, failure, context)
+            await self._tell(method, failure, context)
 
         if handler.stream_stream is not None:
             answers = cast(Callable[[AsyncIterator[object], Context], AsyncIterator[object]], handler.stream_stream)
@@ -157,6 +159,10 @@ class Interceptors:
         return grpc.unary_unary_rpc_method_handler(
             unary_unary, handler.request_deserializer, handler.response_serializer
         )
+
+    async def _tell(self, method: str, error: Exception, context: Context) -> NoReturn:
+        self.errors[status.code_of(error).name] += 1
+        await tell(method, error, context)
 
 
 def _boxed(data: bytes) -> list[bytes]:

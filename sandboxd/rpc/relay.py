@@ -107,6 +107,7 @@ class Relay:
         self._callers: dict[str, int] = {}  # the uid of each connection that is not refused
         self._silent: dict[str, None] = {}  # oldest first
         self._accepting = False
+        self.dropped = 0  # connections that there was no room for
         self._start()
 
     @property
@@ -155,6 +156,7 @@ class Relay:
         room = self._has_room(peer.uid) if peer.allowed else len(self._refused) < _REFUSED_AT_ONCE
         if not room:
             self._seldom.warning("connection dropped", extra={"peer_uid": peer.uid, "full": peer.allowed})
+            self.dropped += 1
             self._peers.forget(name)
             outer.close()
             return

@@ -54,12 +54,18 @@ class Server:
     """A serving server. Made by `serve`."""
 
     def __init__(
-        self, listener: Listener, relay: Relay, grpc_server: grpc.aio.Server, health_service: health.aio.HealthServicer
+        self,
+        listener: Listener,
+        relay: Relay,
+        grpc_server: grpc.aio.Server,
+        health_service: health.aio.HealthServicer,
+        interceptors: Interceptors,
     ) -> None:
         self._listener = listener
         self._relay = relay
         self._grpc = grpc_server
         self._health = health_service
+        self._interceptors = interceptors
 
     @property
     def path(self) -> Path:
@@ -68,6 +74,15 @@ class Server:
     @property
     def connections(self) -> int:
         return self._relay.connections
+
+    @property
+    def dropped_connections(self) -> int:
+        return self._relay.dropped
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Calls that ended in one, by the name of its status."""
+        return self._interceptors.errors
 
     async def drain(self) -> None:
         """Tell health checks that this node takes no more work. Refusing it is the executor's part. Idempotent."""
@@ -128,7 +143,7 @@ async def serve(
         await grpc_server.stop(None)
         listener.close()
         raise
-    return Server(listener, relay, grpc_server, health_service)
+    return Server(listener, relay, grpc_server, health_service, interceptors)
 
 
 def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
