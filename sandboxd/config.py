@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from sandboxd import listening
 from sandboxd.errors import ConfigInvalid
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -256,6 +257,23 @@ class Log(_Section):
     format: Literal["json", "text"] = "json"
 
 
+class Metrics(_Section):
+    """Where Prometheus reads, as `listening.place` has it; None: nowhere. What it reads stands in docs/metrics.md."""
+
+    listen: str | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _a_place(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            listening.place(listen)
+        return listen
+
+    @property
+    def place(self) -> listening.Loopback | Path | None:
+        return None if self.listen is None else listening.place(self.listen)
+
+
 class Config(_Section):
     """Everything. `allowed_uids` may connect besides root and the daemon's own uid."""
 
@@ -271,6 +289,15 @@ class Config(_Section):
     allowed_uids: tuple[Annotated[int, Field(ge=0, le=LAST_ID)], ...] = ()
     drain_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     log: Log = Log()
+    metrics: Metrics = Metrics()
+
+    @model_validator(mode="after")
+    def _metrics_beside_the_api(self) -> "Config":
+        """That directory is the daemon's alone, which is seen to before anything is served there."""
+        place, socket = self.metrics.place, self.socket_path
+        if isinstance(place, Path) and (place.parent != socket.parent or place.suffix != ".sock" or place == socket):
+            raise ValueError(f"metrics.listen must be another socket beside {str(socket)!r} whose name ends in .sock")
+        return self
 
     @field_validator("sinks")
     @classmethod

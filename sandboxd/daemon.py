@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -37,6 +38,7 @@ from sandboxd.event import ConfigReloaded, DaemonStarted, DaemonStopped
 from sandboxd.execution import Executor, new_id
 from sandboxd.gate import MARGIN_SECONDS, Gate
 from sandboxd.lifecycle import Registry
+from sandboxd.metrics.tally import Tally
 from sandboxd.model import EndReason, Isolation
 from sandboxd.profile.load import ProfileSet, load_profiles
 from sandboxd.rollout import Rollout
@@ -45,6 +47,9 @@ from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.sink.base import Sink, SinkUnavailable
 from sandboxd.voting import Voting
+
+if TYPE_CHECKING:
+    from sandboxd.metrics.endpoint import Endpoint
 
 EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
 STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and sinks
@@ -72,11 +77,15 @@ class Daemon:
         self._analyser = Analyser()
         self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
         self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
+        self._feeds: list[Feed] = []
+        self._tally = None if settings.metrics.place is None else Tally()
 
     async def run(self) -> int:
         """Start, serve, and end in order."""
         self._watch()
         self._recorder = self._open_journal()
+        if self._tally is not None:
+            self._recorder.observe(self._tally.count)
         try:
             _, self._profiles = await asyncio.gather(self._analyser.start(), self._load_profiles())
             policy = self._settings.policy
@@ -84,7 +93,13 @@ class Daemon:
             self._approvals = self._open_approvals()
             self._rollout = Rollout(policy, Path(self._settings.state_dir), self._recorder.record)
             engine = await self._rollout.load()
-            self._gate = Gate(engine, node=self._node, deadline_seconds=deadline_seconds, approvals=self._approvals)
+            self._gate = Gate(
+                engine,
+                node=self._node,
+                deadline_seconds=deadline_seconds,
+                approvals=self._approvals,
+                took=None if self._tally is None else self._tally.asked.add,
+            )
             try:
                 await self._rollout.attach(self._gate)
                 return await self._serve()
@@ -98,13 +113,15 @@ class Daemon:
     async def _serve(self) -> int:
         await self._recover()
         await self._prove_sinks()
-        feeds = [asyncio.create_task(self._feed(sink).run()) for sink in self._sinks]
+        self._feeds = [self._feed(sink) for sink in self._sinks]
+        feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         feeds.append(asyncio.create_task(self._approvals.run()))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
-        server = None
+        server = metrics = None
         code, reason = EX_SOFTWARE, "start_failed"
         try:
             server = await self._open_socket()
+            metrics = self._open_metrics(server)
             gc.collect()
             gc.freeze()  # what lives by now lives on: no collection during a request looks at it again
             self._status = f"serving {server.path}"
@@ -113,6 +130,8 @@ class Daemon:
             code, reason, grace_seconds = await self._stop
             await self._drain(server, grace_seconds)
         finally:
+            if metrics is not None:
+                await metrics.close()
             if server is not None:
                 await server.stop(STOP_SECONDS)
             await self._record_stop(reason)
@@ -213,6 +232,28 @@ class Daemon:
             approvals=self._approvals,
             voting=Voting(self._gate, self._approvals, self._recorder),
         )
+
+    def _open_metrics(self, server: Server) -> "Endpoint | None":
+        """After the API's socket, whose lock and directory are then ours."""
+        place = self._settings.metrics.place
+        if place is None or self._tally is None:
+            return None
+        from sandboxd.metrics import endpoint, exposition  # take a while, and not everybody reads them
+
+        sources = exposition.Sources(
+            version=__version__,
+            mode=self._runtime.hello.mode,
+            slots=self._settings.limits.max_concurrent,
+            tally=self._tally,
+            rollout=self._rollout,
+            admission=self._admission,
+            approvals=self._approvals,
+            analyser=self._analyser,
+            recorder=self._recorder,
+            feeds=self._feeds,
+            server=server,
+        )
+        return endpoint.Endpoint(place, exposition.pages(sources))
 
     # --- profiles and policy
 
