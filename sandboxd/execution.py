@@ -252,7 +252,9 @@ class _Line:
     async def _analysed(self) -> Analysis:
         """Of the program's source; one that has none costs nothing."""
         code = code_of(self._request.program)
-        return NOTHING if code is None else await self._executor.analyser.analyse(code, self._caller.tenant)
+        if code is None:
+            return NOTHING
+        return await self._executor.analyser.analyse(code, f"{self._caller.tenant}/{self._caller.subject}")
 
     async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
         """Steps 6 and 7. From the launch on, every way out destroys the sandbox."""

@@ -1,8 +1,8 @@
 """The daemon's end of static analysis: findings and facts for a program that is source, or has source in an argument.
 
 Parses nothing itself and never raises: whatever keeps a source from being analysed is a finding, `analysis.failed`, for
-policy to see. One source at a time goes to the worker, so that what is slow or kills it fails itself alone. Called by
-`execution` once the request is on record.
+policy to see. One source at a time goes to the worker, so that what is slow or kills it fails itself alone; nobody
+waits for more than one source of each other caller. Called by `execution` once the request is on record.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sandboxd.analysis.commandline import LANGUAGES, Code, code_in
 from sandboxd.analysis.report import MAX_DETAIL_CHARS, MAX_FINDINGS
+from sandboxd.analysis.turns import Turns
 from sandboxd.finding import CodeFacts, Failure, Finding, FindingCode
 from sandboxd.model import ArgvProgram, CodeProgram
 from sandboxd.policy.rego_process import Status, Worker, WorkerGone, WorkerLate
@@ -67,7 +68,7 @@ class Analyser:
         self._wait_seconds = wait_seconds
         self._clock = clock
         self._worker: Worker | None = None
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._not_before = 0.0
         self._closed = False
         self._remembered: OrderedDict[bytes, Analysis] = OrderedDict()
@@ -75,17 +76,23 @@ class Analyser:
 
     async def start(self) -> None:
         """So that the first source need not wait for it. What goes wrong is logged, and tried again when one comes."""
-        async with self._turn:
+        await self._turns.acquire("")
+        try:
             await self._living()
+        finally:
+            self._turns.release()
 
     async def close(self) -> None:
         """Idempotent; from then on nothing is analysed."""
         self._closed = True
-        async with self._turn:
+        await self._turns.acquire("")
+        try:
             await self._drop()
+        finally:
+            self._turns.release()
 
-    async def analyse(self, code: Code, tenant: str) -> Analysis:
-        """What was found before is remembered for each tenant apart: who asks must not learn what others run."""
+    async def analyse(self, code: Code, who: str) -> Analysis:
+        """What was found before is remembered for each caller apart: `who` asks must not learn what others run."""
         try:
             source = code.text.encode()
         except UnicodeEncodeError:
@@ -97,12 +104,12 @@ class Analyser:
         if b"\0" in source:
             return self._failed(code.language, len(source), Failure.NOT_TEXT)
         question = code.language.encode() + b"\0" + source
-        key = hashlib.sha256(tenant.encode("utf-8", "surrogatepass") + b"\0" + question).digest()
+        key = hashlib.sha256(who.encode("utf-8", "surrogatepass") + b"\0" + question).digest()
         if (known := self._remembered.get(key)) is not None:
             self._remembered.move_to_end(key)
             self.outcomes[REMEMBERED] += 1
             return known
-        answer = await self._asked(question)
+        answer = await self._asked(question, who)
         if isinstance(answer, Failure):
             return self._failed(code.language, len(source), answer)
         analysis = Analysis(answer.findings, CodeFacts(code.language, len(source), *answer.measured))
@@ -120,16 +127,16 @@ class Analyser:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    async def _asked(self, question: bytes) -> "_Answer | Failure":
+    async def _asked(self, question: bytes, who: str) -> "_Answer | Failure":
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await self._turn.acquire()
+                await self._turns.acquire(who)
         except TimeoutError:
             return Failure.BUSY
         try:
             return await self._answered(question)
         finally:
-            self._turn.release()
+            self._turns.release()
 
     async def _answered(self, question: bytes) -> "_Answer | Failure":
         worker = await self._living()
@@ -144,6 +151,9 @@ class Analyser:
             failure = Failure.TIMEOUT
         except (WorkerGone, _MalformedError):
             failure = Failure.CRASHED
+        except asyncio.CancelledError:
+            await self._drop()  # it may be at that source for long, and the next one is not to pay for it
+            raise
         log.warning("a source could not be analysed", extra={"reason": failure.value})
         await self._drop()
         return failure

@@ -79,8 +79,8 @@ async def faulty(tmp_path: Path) -> AsyncIterator[Analyser]:
     await made.close()
 
 
-async def ask(analyser: Analyser, source: str, language: str = "python", tenant: str = "a") -> Analysis:
-    return await analyser.analyse(Code(language, source), tenant)
+async def ask(analyser: Analyser, source: str, language: str = "python", who: str = "a") -> Analysis:
+    return await analyser.analyse(Code(language, source), who)
 
 
 def failure(analysis: Analysis) -> str:
@@ -201,7 +201,11 @@ async def test_a_pathological_source_fails_and_the_next_one_is_analysed(
     ("language", "source", "findings"),
     [
         ("python", "a" + "=b" * 60_000, set()),
-        ("shell", "sh|" * 40_000 + "sh", {Finding(FindingCode.EVAL_STRING, "sh", 1), Finding(FindingCode.COMMAND, "sh", 1)}),
+        (
+            "shell",
+            "sh|" * 40_000 + "sh",
+            {Finding(FindingCode.EVAL_STRING, "sh", 1), Finding(FindingCode.COMMAND, "sh", 1)},
+        ),
     ],
     ids=["assignments", "pipes"],
 )
@@ -218,7 +222,7 @@ async def test_a_worker_that_is_killed_while_it_reads_fails_that_source_alone(fa
     first = pid(faulty)
     hanging = asyncio.create_task(ask(faulty, "hang"))
     behind = asyncio.create_task(ask(faulty, "x"))
-    await until(lambda: faulty._turn.locked())
+    await until(lambda: faulty._turns.taken)
     await asyncio.sleep(0)
     os.kill(first, signal.SIGKILL)
     assert failure(await hanging) == "crashed"
@@ -252,11 +256,35 @@ async def test_who_waits_too_long_for_others_is_told_so(faulty: Analyser) -> Non
     await faulty.start()
     faulty._wait_seconds, faulty._deadline_seconds = 0.0, 2.0
     hanging = asyncio.create_task(ask(faulty, "hang"))
-    await until(lambda: faulty._turn.locked())
+    await until(lambda: faulty._turns.taken)
     assert failure(await ask(faulty, "x")) == "busy"
     assert failure(await hanging) == "timeout"
     faulty._wait_seconds = faulty._deadline_seconds = 60.0
     assert (await ask(faulty, "x")).findings == ()
+
+
+async def test_who_has_many_slow_sources_keeps_no_other_waiting_for_all_of_them(faulty: Analyser) -> None:
+    await faulty.start()
+    faulty._deadline_seconds = 0.5
+    slow = [asyncio.create_task(ask(faulty, "hang")) for _ in range(20)]
+    await until(lambda: faulty._turns.taken)
+    assert (await ask(faulty, "x", who="b")).findings == ()
+    assert sum(task.done() for task in slow) <= 1
+    for task in slow:
+        task.cancel()
+    await asyncio.wait(slow)
+
+
+async def test_a_slow_source_that_nobody_waits_for_any_more_is_not_paid_for_by_the_next(faulty: Analyser) -> None:
+    await faulty.start()
+    first = pid(faulty)
+    hanging = asyncio.create_task(ask(faulty, "hang"))
+    await until(lambda: faulty._worker is not None and bool(faulty._worker._pending))
+    hanging.cancel()
+    await asyncio.wait({hanging})
+    assert (await ask(faulty, "x", who="b")).findings == ()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
 
 
 async def test_failures_of_the_moment_are_not_remembered(faulty: Analyser) -> None:
@@ -301,11 +329,11 @@ async def test_the_same_source_is_not_read_again(analyser: Analyser) -> None:
     assert failure(await ask(analyser, "eval(y)")) == "unavailable"
 
 
-async def test_the_same_text_in_another_language_or_of_another_tenant_is_another_source(analyser: Analyser) -> None:
+async def test_the_same_text_in_another_language_or_of_another_caller_is_another_source(analyser: Analyser) -> None:
     await ask(analyser, "eval(x)")
     assert (await ask(analyser, "eval(x)", "javascript")).code != (await ask(analyser, "eval(x)")).code
     await analyser.close()
-    assert failure(await ask(analyser, "eval(x)", tenant="b")) == "unavailable"
+    assert failure(await ask(analyser, "eval(x)", who="b")) == "unavailable"
 
 
 async def test_of_too_many_the_one_unused_for_longest_is_forgotten(faulty: Analyser) -> None:
