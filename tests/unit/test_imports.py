@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
 NOUNS = frozenset({"action", "model", "event", "errors", "finding", "plugin"})
-SIDES = frozenset({"analysis", "approval", "profile", "policy", "runtime", "sink", "audit", "host"})
+SIDES = frozenset({"analysis", "approval", "profile", "policy", "runtime", "sink", "audit", "host", "redaction"})
 STEPS = frozenset(
     {
         "clock",
@@ -36,12 +36,13 @@ STEPS = frozenset(
 ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(NOUNS, frozenset[str]()),
     **dict.fromkeys(SIDES, SIDES),
+    "redaction": frozenset(),
     "policy": SIDES | {"config"},  # an engine takes its part of the configuration
     **dict.fromkeys(STEPS, SIDES | STEPS),
     "rollout": SIDES | STEPS | {"config"},
     "execution": SIDES | STEPS,
     "listening": frozenset(),
-    "config": frozenset({"listening"}),
+    "config": frozenset({"listening", "redaction"}),
     "logs": frozenset(),
     "rpc": SIDES | STEPS | {"execution", "listening"},
     "metrics": SIDES | STEPS | {"listening", "rpc"},
