@@ -245,7 +245,7 @@ class Daemon:
             mode=self._runtime.hello.mode,
             slots=self._settings.limits.max_concurrent,
             tally=self._tally,
-            rollout=self._rollout,
+            policy=self._rollout.facts,
             admission=self._admission,
             approvals=self._approvals,
             analyser=self._analyser,

@@ -20,7 +20,7 @@ from sandboxd.audit.cursor import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.metrics import collectors
 from sandboxd.metrics.tally import Tally
-from sandboxd.rollout import Rollout
+from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.server import Server
 
 OPENMETRICS = "application/openmetrics-text"
@@ -40,7 +40,7 @@ class Sources:
     mode: str
     slots: int
     tally: Tally
-    rollout: Rollout
+    policy: Callable[[], PolicyFacts]
     admission: Admission
     approvals: Approvals
     analyser: Analyser
@@ -55,7 +55,7 @@ def pages(sources: Sources) -> Callable[[str], Page]:
     tally = sources.tally
     for collector in (
         collectors.Build(sources.version, sources.mode),
-        collectors.Policy(sources.rollout.facts, tally),
+        collectors.Policy(sources.policy, tally),
         collectors.Executions(sources.admission, sources.slots, tally),
         collectors.Waiting(sources.approvals, tally),
         collectors.Analyses(sources.analyser.outcomes),

@@ -11,6 +11,7 @@ from sandboxd.audit.line import decode
 from sandboxd.audit.recorder import Durability, Recorder
 from sandboxd.audit.segment import segments
 from sandboxd.errors import AuditUnavailable
+from sandboxd.event import Event
 from sandboxd.sink.base import Record
 from tests.fakes.events import violated
 
@@ -91,6 +92,7 @@ async def test_a_failed_flush_refuses_everyone_who_waited_and_takes_their_record
         answers = await asyncio.gather(*(recorder.record(violated("lost")) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(answer, AuditUnavailable) for answer in answers)
     assert not recorder.available()
+    assert recorder.failures == 3
     assert await recorder.record(violated("next")) == 2
     assert recorder.available()
     await recorder.close()
@@ -111,8 +113,28 @@ async def test_an_unwritable_journal_refuses_until_it_can_be_written(
         with pytest.raises(AuditUnavailable, match="Input/output error"):
             await recorder.record(violated())
         assert not recorder.available()
+        with pytest.raises(AuditUnavailable, match="cannot store"):
+            recorder.store(b"{}")
+        assert recorder.failures == 2
     assert await recorder.record(violated()) == 1
     assert recorder.available()
+    await recorder.close()
+
+
+@pytest.mark.parametrize("durability", ["write", "fsync"])
+async def test_an_observer_is_given_what_is_on_record_and_nothing_else(
+    tmp_path: Path, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Event] = []
+    recorder = make(tmp_path, durability)
+    recorder.observe(seen.append)
+    first, lost = violated("first"), violated("lost")
+    await recorder.record(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write" if durability == "write" else "fdatasync", lambda descriptor, *_: _broken(descriptor))
+        with pytest.raises(AuditUnavailable):
+            await recorder.record(lost)
+    assert seen == [first]
     await recorder.close()
 
 

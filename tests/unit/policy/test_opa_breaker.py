@@ -54,6 +54,7 @@ def test_a_probe_that_fails_opens_it_for_another_whole_pause() -> None:
     assert (rig.state(), rig.breaker.admit()) == (State.OPEN, None)
     rig.clock.advance(4.99)
     assert rig.breaker.admit() is None
+    assert rig.breaker.trips == 2
     rig.clock.advance(0.01)
     assert rig.breaker.admit() is not None
 
@@ -62,7 +63,7 @@ def test_a_probe_that_is_given_up_leaves_the_next_question_to_be_the_probe() -> 
     rig = Rig().opened()
     rig.clock.advance(5)
     rig.ends(None)
-    assert rig.state() is State.OPEN
+    assert (rig.state(), rig.breaker.trips) == (State.OPEN, 1)
     rig.ends(True)
     assert rig.state() is State.CLOSED
 

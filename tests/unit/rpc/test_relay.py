@@ -136,6 +136,7 @@ async def test_connections_beyond_the_cap_are_closed_and_the_others_live(line: L
     for caller, served in living:
         await speak(caller, served)
     assert await ended(line.dial())
+    assert line.relay.dropped == 1
     living[0][0].close()
     assert await ended(living[0][1])
     await line.connect()
