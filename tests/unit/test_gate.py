@@ -322,3 +322,21 @@ async def test_policy_sees_what_the_tenant_did_lately_and_takes_no_answer_again_
     seen = [json.loads(asked.document)["history"]["last_minute"] for asked in engine.asked]
     nothing = {"executions": 0, "denials": 0, "bytes_out": 0}
     assert seen == [nothing, {**nothing, "executions": 2}, nothing, {"executions": 2, "denials": 1, "bytes_out": 7}]
+
+
+@pytest.mark.parametrize("answer", [replace(ALLOW, ttl_seconds=60.0), RuntimeError("broken")])
+async def test_how_long_the_engine_took_is_told_of_each_question_that_it_was_asked(answer: object) -> None:
+    clock, took = FakeClock(), list[float]()
+    engine = FakeEngine(answer, revision="r1", repeatable=True)
+
+    class Slow(FakeEngine):
+        async def decide(self, document: PolicyInput) -> Decision:
+            clock.advance(0.25)
+            return await engine.decide(document)
+
+    slow = Slow(revision="r1", repeatable=True)
+    gate = Gate(slow, monotonic=clock.time, took=took.append)
+    for _ in range(2):
+        await gate.decide(start(), CALLER, SUBJECT)
+    assert took == [0.25] * len(engine.asked)
+    assert len(took) == (2 if isinstance(answer, RuntimeError) else 1), "nobody is asked for what is remembered"
