@@ -71,7 +71,8 @@ class RunningDaemon:
 
 @contextlib.contextmanager
 def start_daemon(mode: Mode, settings: str = "", within: Sequence[str] = ()) -> Iterator[RunningDaemon]:
-    """A daemon of its own for one test; `settings` are further lines for its configuration file (YAML).
+    """A daemon of its own for one test; `settings` are further lines for its configuration file (YAML), with
+    `@RUN@` for the directory of its socket.
 
     `within` stands before its command line, such as `container.prefix`.
     """
@@ -90,7 +91,7 @@ def _start_in(directory: Path, mode: Mode, settings: str, within: Sequence[str])
     home.mkdir(mode=0o700)
     socket, state, config, log = home / "run" / "s.sock", home / "state", home / "config.yaml", directory / "log"
     socket.parent.mkdir(mode=0o700)
-    config.write_text(configuration(socket, state) + settings)
+    config.write_text(configuration(socket, state) + settings.replace("@RUN@", str(socket.parent)))
     if os.geteuid() == 0:
         for path in (home, socket.parent, config):
             os.chown(path, mode.uid, mode.uid)
