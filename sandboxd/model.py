@@ -297,6 +297,7 @@ class Outcome:
     files: tuple[OutputFile, ...] = ()
     files_skipped: tuple[tuple[str, str], ...] = ()  # path, why
     message_for_agent: str = ""  # empty if all is well
+    redactions: tuple[tuple[str, int], ...] = ()  # pattern, how many matches of it were taken out
 
 
 class Verdict(StrEnum):
@@ -329,7 +330,7 @@ class Obligations:
 
     limits: tuple[tuple[str, float], ...] = ()
     runtime_floor: Isolation | None = None
-    redact: tuple[str, ...] = ()
+    redact: tuple[str, ...] = ()  # names of patterns that are taken out of what a program prints and leaves
     approval: Approval | None = None
 
 

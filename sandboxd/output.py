@@ -1,7 +1,8 @@
 """The pipes of one execution: stdin is fed, stdout and stderr are read, kept up to a cap, counted beyond it.
 
 Memory stays flat: at most QUEUE_BYTES wait for the consumer, then reading pauses and the program blocks in write(2),
-while bytes over a cap are read and dropped at once. Never blocks, starts no task. Called by `supervise` alone.
+while bytes over a cap are read and dropped at once. Never blocks, starts no task. What policy has redacted is gone from
+a chunk before anybody sees it. Called by `supervise` alone.
 """
 
 import asyncio
@@ -10,9 +11,11 @@ from collections import deque
 from collections.abc import Callable
 
 from sandboxd.model import Chunk, Stream
+from sandboxd.redaction.stream import StreamRedactor
 
 QUEUE_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
+REDACTED_READ_BYTES = 16 * 1024  # at once, so that others get their turn where much of it is found
 PIPE_MAX_BYTES = 1024 * 1024  # the most that an unprivileged process can make a pipe hold
 CHUNK_OVERHEAD_BYTES = 256  # what a chunk costs besides its data, so that a flood of single bytes counts too
 
@@ -76,11 +79,27 @@ class Queue:
 
 
 class Pump:
-    """One output stream, from the descriptor it owns into the queue. `on_bytes` hears of every read."""
+    """One output stream, from the descriptor it owns into the queue. `on_bytes` hears of every read.
 
-    def __init__(self, stream: Stream, fd: int, cap: int, queue: Queue, on_bytes: Callable[[int], None]) -> None:
+    With a `redactor` the cap holds for what comes out of it, too. What it holds back when the stream is cut may be part
+    of a match, and is dropped.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        fd: int,
+        cap: int,
+        queue: Queue,
+        on_bytes: Callable[[int], None],
+        redactor: StreamRedactor | None = None,
+    ) -> None:
         self.stream = stream
         self.produced = 0
+        self.grown = False  # longer than the cap for its markers
+        self._redactor = redactor
+        self._passed = 0  # what came out of it
+        self._read_bytes = READ_BYTES if redactor is None else REDACTED_READ_BYTES
         self._fd = fd
         self._cap = cap
         self._queue = queue
@@ -120,18 +139,30 @@ class Pump:
     def _read(self) -> bool:
         """Whether there may be more now."""
         try:
-            data = os.read(self._fd, READ_BYTES)
+            data = os.read(self._fd, self._read_bytes)
         except BlockingIOError:
             return False
         if not data:
+            if self._redactor is not None and self.produced <= self._cap:
+                self._pass_on(self._redactor.finish())
             self.close()
             return False
         offset = self.produced
         self.produced += len(data)
         if kept := data[: max(0, self._cap - offset)]:
-            self._queue.put(Chunk(self.stream, offset, kept))
+            if self._redactor is None:
+                self._queue.put(Chunk(self.stream, offset, kept))
+            else:
+                self._pass_on(self._redactor.feed(kept))
         self._on_bytes(len(data))
         return True
+
+    def _pass_on(self, redacted: bytes) -> None:
+        kept = redacted[: self._cap - self._passed]
+        self.grown = self.grown or len(kept) < len(redacted)
+        if kept:
+            self._queue.put(Chunk(self.stream, self._passed, kept))
+            self._passed += len(kept)
 
     def _pause(self) -> None:
         if self._reading:

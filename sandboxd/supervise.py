@@ -25,6 +25,7 @@ from sandboxd.model import (
     Usage,
 )
 from sandboxd.output import Feeder, Pump, Queue
+from sandboxd.redaction.redaction import Redaction
 from sandboxd.runtime.base import Sandbox
 
 CPU_POLL_SECONDS = 0.1
@@ -52,8 +53,11 @@ class Clock(Protocol):
 class Supervision:
     """Supervises one execution. The consumer reads `queue` at its own pace; `end` may be called at any time."""
 
-    def __init__(self, sandbox: Sandbox, plan: ExecPlan, clock: Clock, queue: Queue) -> None:
+    def __init__(
+        self, sandbox: Sandbox, plan: ExecPlan, clock: Clock, queue: Queue, redaction: Redaction | None = None
+    ) -> None:
         self.queue = queue
+        self._redaction = redaction
         self._sandbox = sandbox
         self._plan = plan
         self._limits = plan.limits
@@ -111,6 +115,8 @@ class Supervision:
             try:
                 if status is not None and self._plan.collect and self._asked not in NOBODY_WAITS:
                     collected = await self._collect()
+                    if self._redaction is not None:
+                        collected = await self._redaction.collected(collected, self._limits.output_files_bytes)
                 reached = self._reached()
             finally:
                 # Without a status nobody said that the tree is dead.
@@ -142,8 +148,8 @@ class Supervision:
             limits = self._limits
             self._feeder = Feeder(ours.pop(0), self._plan.stdin)
             self._pumps = (
-                Pump(Stream.STDOUT, ours.pop(0), limits.stdout_bytes, self.queue, self._on_output),
-                Pump(Stream.STDERR, ours.pop(0), limits.stderr_bytes, self.queue, self._on_output),
+                self._pump(Stream.STDOUT, ours.pop(0), limits.stdout_bytes),
+                self._pump(Stream.STDERR, ours.pop(0), limits.stderr_bytes),
             )
             self._sandbox.on_oom(self._on_oom)
             await self._sandbox.start(self._plan, *theirs)
@@ -158,6 +164,10 @@ class Supervision:
             self._arm()
         else:
             self._stop()
+
+    def _pump(self, stream: Stream, fd: int, cap: int) -> Pump:
+        redactor = self._redaction.stream() if self._redaction is not None else None
+        return Pump(stream, fd, cap, self.queue, self._on_output, redactor)
 
     def _arm(self) -> None:
         limits = self._limits
@@ -273,10 +283,12 @@ class Supervision:
     ) -> Outcome:
         produced = {pump.stream: pump.produced for pump in self._pumps}
         stdout_bytes, stderr_bytes = produced.get(Stream.STDOUT, 0), produced.get(Stream.STDERR, 0)
+        reached += tuple(LimitId(pump.stream) for pump in self._pumps if pump.grown)
         facts = ending.Facts(
             self._asked, status, usage, self._limits, reached, stdout_bytes, stderr_bytes, collected.limit_reached
         )
         reason = ending.end_reason(facts)
+        hit = ending.limits_hit(facts, reason)
         return Outcome(
             execution_id=self._plan.execution_id,
             end_reason=reason,
@@ -293,9 +305,9 @@ class Supervision:
                 stdout_bytes=stdout_bytes,
                 stderr_bytes=stderr_bytes,
             ),
-            limits_hit=ending.limits_hit(facts, reason),
-            stdout_truncated=stdout_bytes > self._limits.stdout_bytes,
-            stderr_truncated=stderr_bytes > self._limits.stderr_bytes,
+            limits_hit=hit,
+            stdout_truncated=LimitId.STDOUT in hit,
+            stderr_truncated=LimitId.STDERR in hit,
             violations=ending.violations(reason),
             files=collected.files,
             files_skipped=collected.skipped,

@@ -14,9 +14,8 @@ from sandboxd.model import Decision, Verdict
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_reads import reads
+from sandboxd.redaction.document import REDACTED
 
-# Stands in a stored document for a value that was taken out of it: {REDACTED: why or a digest}.
-REDACTED = "sandboxd.io/redacted"
 # Said by the daemon where no policy answered, so there is nothing to compare with.
 NO_POLICY = frozenset({"policy_unavailable", "policy_timeout"})
 _APPROVAL = "approval_"  # begins what the daemon says where policy left the action to people

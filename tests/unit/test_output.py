@@ -3,6 +3,8 @@ import os
 
 from sandboxd.model import Chunk, Stream
 from sandboxd.output import PIPE_MAX_BYTES, QUEUE_BYTES, Feeder, Pump, Queue
+from sandboxd.redaction.patterns import Catalogue, Source
+from sandboxd.redaction.redaction import Redaction
 
 
 def pipe() -> tuple[int, int]:
@@ -143,3 +145,70 @@ async def test_program_that_closes_stdin_early_is_no_error() -> None:
     os.close(read)
     feeder = Feeder(write, b"x" * 300_000)
     assert feeder._fd == -1
+
+
+def redacting(read: int, queue: Queue, cap: int, redaction: Redaction) -> Pump:
+    return Pump(Stream.STDOUT, read, cap, queue, lambda _count: None, redaction.stream())
+
+
+def tiny() -> Redaction:
+    return Redaction(Catalogue({"tiny": Source("ab{2}", 3)}).patterns(["tiny"]))
+
+
+async def chunks(queue: Queue) -> list[Chunk]:
+    queue.close()
+    got = []
+    while (chunk := await queue.get()) is not None:
+        got.append(chunk)
+    return got
+
+
+async def test_redacted_stream_has_offsets_of_its_own_and_what_was_held_back_at_its_end() -> None:
+    read, write = pipe()
+    queue = Queue()
+    stream = redacting(read, queue, 100, tiny())
+    for data in (b"x", b"a", b"b", b"b", b"y", b"a"):
+        os.write(write, data)
+        stream._readable()
+    os.close(write)
+    stream.drain()
+    assert await chunks(queue) == [
+        Chunk(Stream.STDOUT, 0, b"x"),
+        Chunk(Stream.STDOUT, 1, b"[redacted:tiny]"),
+        Chunk(Stream.STDOUT, 16, b"y"),
+        Chunk(Stream.STDOUT, 17, b"a"),
+    ]
+    assert stream.produced == 6
+    assert not stream.grown
+
+
+async def test_what_is_held_back_where_the_cap_cuts_is_dropped() -> None:
+    read, write = pipe()
+    queue = Queue()
+    stream = redacting(read, queue, 4, tiny())
+    os.write(write, b"xyabbz")
+    os.close(write)
+    stream.drain()
+    assert await chunks(queue) == [Chunk(Stream.STDOUT, 0, b"xy")]
+    assert stream.produced == 6
+
+
+async def test_what_is_held_back_while_a_writer_lives_on_is_dropped() -> None:
+    read, write = pipe()
+    queue = Queue()
+    stream = redacting(read, queue, 100, tiny())
+    os.write(write, b"xab")
+    stream.drain()
+    assert await chunks(queue) == [Chunk(Stream.STDOUT, 0, b"x")]
+    os.close(write)
+
+
+async def test_cap_holds_for_what_markers_make_longer() -> None:
+    read, write = pipe()
+    queue = Queue()
+    stream = redacting(read, queue, 20, tiny())
+    os.write(write, b"abbabb")
+    os.close(write)
+    stream.drain()
+    assert b"".join(chunk.data for chunk in await chunks(queue)) == b"[redacted:tiny][reda"
+    assert stream.grown

@@ -22,6 +22,8 @@ from sandboxd.model import (
     Stream,
 )
 from sandboxd.output import QUEUE_BYTES, Queue
+from sandboxd.redaction.patterns import Catalogue, Source
+from sandboxd.redaction.redaction import Redaction
 from sandboxd.supervise import STOP_GRACE_SECONDS, Supervision
 from tests.fakes.clock import FakeClock
 from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, Script, forever, hello
@@ -95,13 +97,18 @@ async def ignore(outcome: Outcome) -> None:
     pass
 
 
-async def begin(script: Script, plan: ExecPlan = PLAN, prepare: Callable[[FakeSandbox], None] | None = None) -> Run:
+async def begin(
+    script: Script,
+    plan: ExecPlan = PLAN,
+    prepare: Callable[[FakeSandbox], None] | None = None,
+    redaction: Redaction | None = None,
+) -> Run:
     clock, runtime, queue = FakeClock(), FakeRuntime(script=script), Queue()
     sandbox = FakeSandbox("s" * 32, script, runtime)
     runtime.alive.add(sandbox.sandbox_id)
     if prepare is not None:
         prepare(sandbox)
-    supervision = Supervision(sandbox, plan, clock, queue)
+    supervision = Supervision(sandbox, plan, clock, queue, redaction)
     return Run(clock, runtime, sandbox, supervision, queue, asyncio.create_task(supervision.run(ignore)))
 
 
@@ -428,3 +435,37 @@ async def test_counters_become_the_usage() -> None:
     assert outcome.usage.peak_memory_bytes == 4096
     assert outcome.usage.cpu_user_seconds == 1.0
     assert outcome.limits_hit == (LimitId.PIDS,)
+
+
+def tiny() -> Redaction:
+    return Redaction(Catalogue({"tiny": Source("ab{2}", 3)}).patterns(["tiny"]))
+
+
+async def test_both_streams_and_the_files_are_redacted_across_the_writes() -> None:
+    async def script(program: FakeProgram) -> ExitStatus:
+        for byte in (b"a", b"b", b"b"):
+            await program.stdout(byte)
+            await program.stderr(byte)
+        return ExitStatus(0, None)
+
+    redaction = tiny()
+    file = OutputFile("out.txt", b"xabby", 0o644)
+    plan = replace(PLAN, collect=("*",))
+    run = await begin(script, plan, lambda sandbox: setattr(sandbox, "files", (file,)), redaction)
+    assert await run.output() == dict.fromkeys(Stream, b"[redacted:tiny]")
+    assert (await run.task).files == (replace(file, content=b"x[redacted:tiny]y"),)
+    assert redaction.counts == (("tiny", 3),)
+
+
+@pytest.mark.parametrize(("cap", "truncated"), [(29, True), (30, False)])
+async def test_stream_that_markers_make_longer_than_its_cap_is_said_to_be_cut(cap: int, *, truncated: bool) -> None:
+    async def script(program: FakeProgram) -> ExitStatus:
+        await program.stdout(b"abbabb")
+        return ExitStatus(0, None)
+
+    run = await begin(script, limited(stdout_bytes=cap), redaction=tiny())
+    assert len((await run.output())[Stream.STDOUT]) == cap
+    outcome = await run.task
+    assert outcome.stdout_truncated is truncated
+    assert outcome.limits_hit == ((LimitId.STDOUT,) if truncated else ())
+    assert outcome.usage.stdout_bytes == 6

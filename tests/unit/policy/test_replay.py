@@ -5,7 +5,8 @@ import pytest
 
 from sandboxd.model import Approval, Decision, Obligations, Reason, Verdict
 from sandboxd.policy.base import refusal
-from sandboxd.policy.replay import APPROVAL, REDACTED, Outcome, Past, Result, reads_redacted, replay
+from sandboxd.policy.replay import APPROVAL, Outcome, Past, Result, reads_redacted, replay
+from sandboxd.redaction.document import REDACTED
 from tests.fakes.policy import FakeEngine
 
 MODULES = (("p.rego", "package sandboxd\n\ndecision if input.action.argv[0]\n"),)

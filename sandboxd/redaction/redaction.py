@@ -1,0 +1,90 @@
+"""What is taken out of all that leaves one execution: its streams, its files, the texts about it, and its record.
+
+Counts what it finds in what the program made. Never lets a file go whose name holds a match. Made by `execution`; used
+by `supervise`, `span` and `mediation`.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+from sandboxd.model import Collected, Outcome, OutputFile
+from sandboxd.redaction.document import redacted
+from sandboxd.redaction.patterns import Patterns
+from sandboxd.redaction.stream import StreamRedactor
+
+PIECE_BYTES = 16 * 1024  # of a file at once, so that others get their turn
+NAMED = "its name held what is redacted"
+GROWN = "no more than output_files_bytes are returned, and its markers make it longer"
+
+
+class Redaction:
+    def __init__(self, patterns: Patterns) -> None:
+        self._patterns = patterns
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """How many matches of which pattern were in what the program made."""
+        return tuple(sorted(self._counts.items()))
+
+    def stream(self) -> StreamRedactor:
+        """For one stream of the program's."""
+        return StreamRedactor(self._patterns, self._count)
+
+    def text(self, value: str) -> str:
+        """The same if nothing is in it. Counts nothing: it is about the program, or says again what is counted."""
+        return self._searched(value)[0]
+
+    def document(self, value: bytes) -> bytes:
+        """Of JSON."""
+        return redacted(value, lambda text: ", ".join(self._searched(text)[1]))
+
+    def outcome(self, outcome: Outcome) -> Outcome:
+        """With its texts redacted and the counts; its files have been collected by `collected`."""
+        return replace(
+            outcome,
+            violations=tuple(replace(one, detail=self.text(one.detail)) for one in outcome.violations),
+            message_for_agent=self.text(outcome.message_for_agent),
+            redactions=self.counts,
+        )
+
+    async def collected(self, collected: Collected, max_bytes: int) -> Collected:
+        """`max_bytes` is for all files together."""
+        files: list[OutputFile] = []
+        skipped = [(self.text(path), self.text(why)) for path, why in collected.skipped]
+        room = max_bytes
+        limit_reached = collected.limit_reached
+        for file in collected.files:
+            path, names = self._searched(file.path)
+            if names:
+                self._counts.update(names)
+                skipped.append((path, NAMED))
+                continue
+            content = await self._content(file.content)
+            if len(content) > room:
+                skipped.append((path, GROWN))
+                limit_reached = True
+                continue
+            room -= len(content)
+            files.append(replace(file, content=content))
+        return Collected(tuple(files), tuple(skipped), limit_reached)
+
+    async def _content(self, content: bytes) -> bytes:
+        redactor = self.stream()
+        pieces = []
+        for at in range(0, len(content), PIECE_BYTES):
+            pieces.append(redactor.feed(content[at : at + PIECE_BYTES]))
+            await asyncio.sleep(0)
+        return b"".join((*pieces, redactor.finish()))
+
+    def _searched(self, value: str) -> tuple[str, list[str]]:
+        """The text without what is in it, and the names of that."""
+        found: set[str] = set()
+        redactor = StreamRedactor(self._patterns, found.add)
+        data = value.encode("utf-8", "surrogatepass")
+        rest = redactor.feed(data) + redactor.finish()
+        return (rest.decode("utf-8", "backslashreplace"), sorted(found)) if found else (value, [])
+
+    def _count(self, name: str) -> None:
+        self._counts[name] += 1
