@@ -94,8 +94,8 @@ class Tally:
     def _decided(self, action: str, event: PolicyDecided | ProcessExecDecided) -> None:
         verdict = event.verdict if event.verdict in VERDICTS else OTHER
         self.decisions[action if action in ACTIONS else OTHER, verdict, event.remembered] += 1
-        for code in _FAILURES.intersection(event.reason_codes):
-            self.failures[code] += 1
+        if not _FAILURES.isdisjoint(event.reason_codes):
+            self.failures.update(_FAILURES.intersection(event.reason_codes))
 
     def _started(self, _event: ExecutionStarted) -> None:
         self.started += 1
