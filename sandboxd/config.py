@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sandboxd import listening
 from sandboxd.errors import ConfigInvalid
+from sandboxd.redaction.settings import RedactionSettings
 
 MAX_FILE_BYTES = 1024 * 1024
 FIRST_SANDBOX_ID: Final = 1879048192  # 0x70000000: above the ranges that adduser and systemd hand out
@@ -282,6 +283,7 @@ class Config(_Section):
     profiles: Profiles = Profiles()
     policy: Policy = Policy()
     approvals: ApprovalSettings = ApprovalSettings()
+    redaction: RedactionSettings = RedactionSettings()
     runtimes: Runtimes = Runtimes()
     audit: Audit = Audit()
     sinks: tuple[SinkSettings, ...] = (SinkSettings(type="stdout"),)

@@ -1,12 +1,13 @@
 """The redaction patterns by their names: those that are shipped, and those of the configuration. Compiled at first use.
 
-Matching is RE2's: in time linear in the text, whatever the text is. Called by `config` to check a pattern, and by
+Matching is RE2's: in time linear in the text, whatever the text is. Called by `settings` to check a pattern, and by
 `redaction`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from sandboxd.redaction.expression import Expression, parse
@@ -134,7 +135,7 @@ SHIPPED: Final[Mapping[str, Source]] = {
 class Catalogue(Mapping[str, Source]):
     """Those that are shipped and `more`, whose names are others."""
 
-    def __init__(self, more: Mapping[str, Source] = SHIPPED) -> None:
+    def __init__(self, more: Mapping[str, Source] = MappingProxyType({})) -> None:
         self._sources = {**SHIPPED, **more}
 
     def __getitem__(self, name: str) -> Source:
