@@ -21,10 +21,11 @@ _NODE_CODE = frozenset({"-e", "--eval", "-p", "--print", "-pe"})
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Source, and the language of the analysis for it: empty if it has none."""
+    """Source, and the language of the analysis for it: empty if it has none. `partial`: some of it is not known."""
 
     language: str
     text: str
+    partial: bool = False
 
 
 def interpreter_of(program: str) -> str:

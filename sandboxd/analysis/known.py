@@ -59,7 +59,8 @@ PYTHON: dict[str, FindingCode] = {
     **dict.fromkeys(
         (
             "eval", "exec", "compile", "execfile", "runpy.run_path", "runpy.run_module", "types.FunctionType",
-            "types.CodeType", "code.InteractiveInterpreter", "code.interact", "code.compile_command", "codeop.*",
+            "types.CodeType", "code.InteractiveInterpreter", "code.InteractiveConsole", "code.interact",
+            "code.compile_command", "codeop.*",
             "timeit.timeit", "timeit.repeat",
         ),
         _C.EVAL_STRING,
@@ -69,7 +70,7 @@ PYTHON: dict[str, FindingCode] = {
             *(f"{module}.{name}" for module in ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal")
               for name in ("load", "loads", "Unpickler")),
             "shelve.open", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "jsonpickle.decode", "joblib.load",
-            "torch.load",
+            "torch.load", "pandas.read_pickle",
         ),
         _C.EVAL_OBJECT,
     ),
@@ -88,6 +89,7 @@ PYTHON_DECODES = frozenset(
                                         "standard_b64decode", "urlsafe_b64decode", "decodebytes", "decodestring")),
         "binascii.unhexlify", "binascii.a2b_base64", "binascii.a2b_hex", "bytes.fromhex", "bytearray.fromhex",
         "codecs.decode", "zlib.decompress", "gzip.decompress", "bz2.decompress", "lzma.decompress", "marshal.loads",
+        "chr",
     }
 )  # fmt: skip
 # Their first argument is a line for a shell.

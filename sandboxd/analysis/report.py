@@ -14,6 +14,7 @@ MAX_OF_A_CODE = 32
 MAX_FINDINGS = (MAX_OF_A_CODE + 1) * len(FindingCode)
 MAX_DETAIL_CHARS = 128
 MAX_EMBEDDED = 16
+MAX_EMBEDDED_CHARS = 128 * 1024  # of all that is read in one source, and in what is in it
 
 
 class Report:
@@ -42,8 +43,8 @@ class Report:
         self.add(FindingCode.FAILED, failure.value, line)
 
     def embed(self, code: Code | None, line: int) -> None:
-        """Nothing if there is none."""
-        if code is None or not code.text:
+        """Nothing if there is none; the same once."""
+        if code is None or not code.text or code in (known for known, _ in self.embedded):
             return
         if len(self.embedded) < MAX_EMBEDDED:
             self.embedded.append((code, line))

@@ -10,10 +10,12 @@ import sys
 
 from sandboxd.analysis import javascript, python, shell
 from sandboxd.analysis.commandline import JAVASCRIPT, PYTHON, SHELL, Code
-from sandboxd.analysis.report import Report, entropy
+from sandboxd.analysis.report import MAX_EMBEDDED_CHARS, Report, entropy
+from sandboxd.finding import FindingCode
 from sandboxd.host.confined import ANSWER, LOAD, give_up_system_calls, serve
 
 MAX_DEPTH = 3
+_LEAST_CHARS = 256  # that reading any source, however short, is taken to cost
 # That Python source may say it is in; of others it is said that it could not be analysed.
 _ENCODINGS = ("ascii", "latin-1", "iso8859-15", "cp1252", "utf-7", "utf-8-sig", "utf-16")
 _READ = {PYTHON: python.read, SHELL: shell.read, JAVASCRIPT: javascript.read}
@@ -54,11 +56,17 @@ def analyse(language: str, source: bytes) -> str:
 def _read_embedded(report: Report) -> None:
     """Each is read by itself, and what is found in it stands on the line of its place in the outer source."""
     waiting = [(code, line, 1) for code, line in report.embedded]
+    room = MAX_EMBEDDED_CHARS
     while waiting:
         code, line, depth = waiting.pop()
+        room -= len(code.text) + _LEAST_CHARS
+        if room < 0:
+            report.cut("embedded", line)
+            return
         inner = _inside(code)
         for finding, detail in inner.found:
-            report.add(finding, detail, line)
+            if finding is not FindingCode.FAILED or not code.partial:
+                report.add(finding, detail, line)
         if depth < MAX_DEPTH:
             waiting.extend((deeper, line, depth + 1) for deeper, _ in inner.embedded)
         elif inner.embedded:

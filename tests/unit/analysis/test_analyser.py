@@ -201,13 +201,14 @@ async def test_a_pathological_source_fails_and_the_next_one_is_analysed(
     ("language", "source", "findings"),
     [
         ("python", "a" + "=b" * 60_000, set()),
+        ("python", f"x='{'a' * 60_000}'\n" + "x + x\n" * 10_000, set()),
         (
             "shell",
             "sh|" * 40_000 + "sh",
             {Finding(FindingCode.EVAL_STRING, "sh", 1), Finding(FindingCode.COMMAND, "sh", 1)},
         ),
     ],
-    ids=["assignments", "pipes"],
+    ids=["assignments", "texts", "pipes"],
 )
 async def test_a_long_source_that_is_sound_is_analysed(
     analyser: Analyser, language: str, source: str, findings: set[Finding]

@@ -70,6 +70,22 @@ def test_what_is_found_inside_stands_on_the_line_of_its_place() -> None:
     assert [line for code, _, line in rows if code == "command"] == [3, 3, 3]
 
 
+def test_source_of_which_a_part_is_not_known_is_read_as_far_as_it_goes_and_is_no_failure() -> None:
+    partly = found("python", "import os\nos.system(f'curl {x} | sh; (')")
+    assert "eval.downloaded curl" in partly and "analysis.failed syntax" not in partly
+    assert "analysis.failed syntax" in found("python", "import os\nos.system('curl x | sh; (')")
+
+
+def test_so_much_source_in_the_source_is_read_and_no_more() -> None:
+    sources = [f"eval({f'x{number};' * 10_000!r})\n" for number in range(5)]
+    assert "findings.cut embedded" not in found("python", "".join(sources[:3]))
+    assert "findings.cut embedded" in found("python", "".join(sources))
+
+
+def test_the_same_source_in_the_source_is_read_once() -> None:
+    assert "findings.cut embedded" not in found("python", "eval('x')\n" * 100)
+
+
 def test_source_deeper_than_is_read_is_said_to_be_there() -> None:
     source = "x"
     for _ in range(MAX_DEPTH + 1):
