@@ -52,6 +52,7 @@ def _ending(result: Result) -> list[tuple[str, str]]:
     if result.limits_hit:
         rows.append(("limits hit", ", ".join(result.limits_hit)))
     rows.extend(("violation", f"{v.layer}: {v.code}: {v.detail}") for v in result.violations)
+    rows.extend(("redacted", f"{one.pattern}: {one.matches}") for one in result.redactions)
     if result.message_for_agent:
         rows.append(("message for the agent", result.message_for_agent))
     return rows

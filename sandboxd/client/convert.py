@@ -103,6 +103,7 @@ def result(
         files=tuple(model.OutputFile(f.path, f.content, f.mode) for f in message.files),
         files_skipped=tuple(model.SkippedFile(f.path, f.reason) for f in message.files_skipped),
         message_for_agent=message.message_for_agent,
+        redactions=tuple(model.Redaction(r.pattern, r.matches) for r in message.redactions),
     )
 
 

@@ -178,6 +178,14 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Redaction:
+    """How many matches of a pattern policy had taken out of output and files; `[redacted:PATTERN]` stands there."""
+
+    pattern: str
+    matches: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Last event of an execution. `exit_code` or `signal` is set if the program ran to an end of its own.
 
@@ -199,6 +207,7 @@ class Result:
     files: tuple[OutputFile, ...] = ()
     files_skipped: tuple[SkippedFile, ...] = ()
     message_for_agent: str = ""
+    redactions: tuple[Redaction, ...] = ()
 
     @property
     def ok(self) -> bool:

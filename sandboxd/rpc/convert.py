@@ -111,6 +111,7 @@ def result(item: Outcome, room_bytes: int) -> sandbox_pb2.ExecutionResult:
             sandbox_pb2.SkippedFile(path=text(path), reason=text(why)) for path, why in (*item.files_skipped, *left_out)
         ],
         message_for_agent=text(item.message_for_agent),
+        redactions=[sandbox_pb2.Redaction(pattern=name, matches=count) for name, count in item.redactions],
     )
     if item.exit_code is not None:
         message.exit_code = item.exit_code

@@ -711,6 +711,7 @@ class ExecutionResult(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     FILES_SKIPPED_FIELD_NUMBER: _builtins.int
     MESSAGE_FOR_AGENT_FIELD_NUMBER: _builtins.int
+    REDACTIONS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """The execution that ended."""
     end_reason: Global___EndReason.ValueType
@@ -749,6 +750,10 @@ class ExecutionResult(_message.Message):
     def files_skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedFile]:
         """Files that matched and did not come."""
 
+    @_builtins.property
+    def redactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Redaction]:
+        """What policy had taken out of the output and of the collected files, by the names of its patterns."""
+
     def __init__(
         self,
         *,
@@ -764,16 +769,43 @@ class ExecutionResult(_message.Message):
         files: _abc.Iterable[Global___OutputFile] | None = ...,
         files_skipped: _abc.Iterable[Global___SkippedFile] | None = ...,
         message_for_agent: _builtins.str = ...,
+        redactions: _abc.Iterable[Global___Redaction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "signal", b"signal", "status", b"status", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "execution_id", b"execution_id", "exit_code", b"exit_code", "files", b"files", "files_skipped", b"files_skipped", "limits_hit", b"limits_hit", "message_for_agent", b"message_for_agent", "signal", b"signal", "status", b"status", "stderr_truncated", b"stderr_truncated", "stdout_truncated", b"stdout_truncated", "usage", b"usage", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "execution_id", b"execution_id", "exit_code", b"exit_code", "files", b"files", "files_skipped", b"files_skipped", "limits_hit", b"limits_hit", "message_for_agent", b"message_for_agent", "redactions", b"redactions", "signal", b"signal", "status", b"status", "stderr_truncated", b"stderr_truncated", "stdout_truncated", b"stdout_truncated", "usage", b"usage", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_status: _TypeAlias = _typing.Literal["exit_code", "signal"]  # noqa: Y015
     _WhichOneofArgType_status: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_status) -> _WhichOneofReturnType_status | None: ...
 
 Global___ExecutionResult: _TypeAlias = ExecutionResult  # noqa: Y015
+
+@_typing.final
+class Redaction(_message.Message):
+    """What was taken out of an output for one pattern. In its place stands `[redacted:PATTERN]`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """Name of the pattern."""
+    matches: _builtins.int
+    """How many matches of it there were. Where matches of several patterns overlap, each is counted and one marker stands."""
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        matches: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "pattern", b"pattern"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):

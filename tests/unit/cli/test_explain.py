@@ -10,6 +10,7 @@ from sandboxd.client import (
     EnforcementRow,
     NotFound,
     OutputFile,
+    Redaction,
     PolicyDenied,
     Result,
     State,
@@ -29,6 +30,7 @@ RESULT = Result(
     violations=(Violation("seccomp", "bpf", "call 321"),),
     files=(OutputFile("a", b"\x00", 0o644),),
     message_for_agent="do not",
+    redactions=(Redaction("jwt", 17),),
 )
 
 
@@ -39,6 +41,7 @@ def test_json_carries_every_field_of_the_result() -> None:
     assert told["violations"] == [{"layer": "seccomp", "code": "bpf", "detail": "call 321"}]
     assert told["files"] == [{"path": "a", "content_base64": "AA==", "mode": 0o644}]
     assert (told["usage"]["wall_seconds"], told["usage"]["peak_pids"], told["limits_hit"]) == (1.5, None, ["pids"])
+    assert told["redactions"] == [{"pattern": "jwt", "matches": 17}]
     assert set(Result.__dataclass_fields__) <= set(told)
 
 
@@ -60,6 +63,7 @@ def test_explanation_goes_to_stderr_and_leaves_nothing_out(capsys: pytest.Captur
         "pids",
         "seccomp: bpf: call 321",
         "do not",
+        "jwt: 17",
         "2 KiB",
         "absent",
         "no cgroup",

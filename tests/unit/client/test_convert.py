@@ -1,7 +1,7 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sandboxd.client import EndReason, ExecutionState, Level, State, Stream, convert
+from sandboxd.client import EndReason, ExecutionState, Level, Redaction, State, Stream, convert
 from sandboxd.rpc.v1 import enforcement_pb2, profile_pb2, sandbox_pb2
 
 
@@ -43,6 +43,13 @@ def test_usage_that_was_not_measured_is_none() -> None:
     message = sandbox_pb2.ExecutionResult(usage=sandbox_pb2.Usage(peak_pids=0, stdout_bytes=3))
     usage = convert.result(message, report).usage
     assert (usage.peak_pids, usage.peak_memory_bytes, usage.stdout_bytes) == (0, None, 3)
+
+
+def test_redactions_name_pattern_and_matches() -> None:
+    report = convert.enforcement(enforcement_pb2.EnforcementReport())
+    message = sandbox_pb2.ExecutionResult(redactions=[sandbox_pb2.Redaction(pattern="jwt", matches=2)])
+    assert convert.result(message, report).redactions == (Redaction("jwt", 2),)
+    assert convert.result(sandbox_pb2.ExecutionResult(), report).redactions == ()
 
 
 def test_chunk_of_an_unknown_stream_is_passed_over() -> None:

@@ -97,6 +97,7 @@ def test_result_tells_everything_of_an_outcome() -> None:
         files=(OutputFile("a", b"b", 0o640),),
         files_skipped=(("c", "too many"),),
         message_for_agent="it was too much",
+        redactions=(("jwt", 2),),
     )
     message = convert.result(outcome, 1 << 20)
     assert message.WhichOneof("status") == "signal"
@@ -107,6 +108,7 @@ def test_result_tells_everything_of_an_outcome() -> None:
     assert [(file.path, file.content, file.mode) for file in message.files] == [("a", b"b", 0o640)]
     assert [(skipped.path, skipped.reason) for skipped in message.files_skipped] == [("c", "too many")]
     assert message.message_for_agent == "it was too much"
+    assert [(one.pattern, one.matches) for one in message.redactions] == [("jwt", 2)]
 
 
 def test_exit_code_zero_is_told_apart_from_none() -> None:
