@@ -64,7 +64,9 @@ class ExecutionRefused(Event):
 class PolicyDecided(Event):
     """`input_sha256` names the exact policy input in the content-addressed store; empty if none could be made.
 
-    `remembered`: an equal question was answered so shortly before, and the policy lets that answer be taken again.
+    `remembered`: an equal question was answered so shortly before, and the policy lets that answer be taken again. A
+    plain allow of profile.use is on record only where it was not remembered. `profile_revision`, of what is to run
+    under a profile: the revision that allowed its use.
     """
 
     rule: ClassVar[str] = "policy.decided"
@@ -75,6 +77,7 @@ class PolicyDecided(Event):
     input_sha256: str
     engine: str
     remembered: bool
+    profile_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.plan import Plan, plan
 from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
+from sandboxd.profile_use import asked_of, use_profile
 from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input, trace_id_of
 from sandboxd.supervise import Clock, Supervision
@@ -211,14 +212,16 @@ class _Line:
             executor.registry.forget(self._execution_id)
 
     async def _registered(self) -> Outcome:
-        registry = self._executor.registry
+        registry, sightings = self._executor.registry, self._executor.gate.sightings
         registry.add(self._record(), self)
+        sightings.begin(self._sandbox_id)
         try:
             profile, planned, runtime = await self._decided()
             if self._asked is EndReason.CANCELLED:
                 return self._outcome_without_run(EndReason.CANCELLED)
             return await self._launched(profile, planned, runtime)
         finally:
+            sightings.end(self._sandbox_id)
             registry.forget(self._execution_id)
 
     async def _decided(self) -> tuple[ResolvedProfile, Plan, Runtime]:
@@ -227,24 +230,29 @@ class _Line:
         executor, request = self._executor, self._request
         named = executor.profiles().get(request.profile)
         profile = tighten(named, request)
-        subject = Subject(
+        asked = asked_of(request, profile, named)
+        use = await use_profile(executor.gate, self._span, self._caller, self._about(profile), asked)
+        profile = oblige(profile, use.obligations, named)
+        self._subject = self._about(profile)
+        analysis = await self._analysed()
+        engine = executor.gate.engine.name
+        decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, self._subject)
+        await self._span.decided("execution.start", decision, engine, use.revision)
+        require_allowed(decision)
+        profile = oblige(profile, decision.obligations, named)
+        runtime = self._runtime(profile.isolation)
+        planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
+        planned = replace(planned, report=_with_warnings(_with_warnings(planned.report, use), decision))
+        return profile, planned, runtime
+
+    def _about(self, profile: ResolvedProfile) -> Subject:
+        return Subject(
             ProfileFacts(profile.name, profile.digest, profile.labels),
             SandboxFacts(self._sandbox_id, profile.isolation),
             self._content,
             self._execution_id,
             self._span.trace_id,
         )
-        self._subject = subject
-        engine = executor.gate.engine.name
-        analysis = await self._analysed()
-        decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, subject)
-        await self._span.decided("execution.start", decision, engine)
-        require_allowed(decision)
-        profile = oblige(profile, decision.obligations, named)
-        runtime = self._runtime(profile.isolation)
-        planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
-        planned = replace(planned, report=_with_warnings(planned.report, decision))
-        return profile, planned, runtime
 
     def _content(self) -> Content:
         return binding.execution(self._request, lambda: redacted_input(self._request, self._caller))

@@ -1,8 +1,8 @@
 """Asks policy about one action and fails closed: whatever is wrong with the engine or its answer is a deny.
 
 Never raises for policy trouble, never records, never loosens: an obligation that could is a malformed answer. What a
-policy marked to be taken again (`ttl_seconds`) is, for equal questions, while its engine could answer.
-Called by `execution` before every mediated action.
+policy marked to be taken again (`ttl_seconds`) is, for equal questions, while its engine could answer. What an allowed
+action makes a sandbox have seen is so before the caller learns that it is allowed. Called before every mediated action.
 """
 
 import asyncio
@@ -13,22 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from sandboxd.action import Action, ApprovalDecide, ExecutionStart
+from sandboxd.action import Action, ApprovalDecide, ExecutionStart, ProfileUse
 from sandboxd.approval import answer, asking
 from sandboxd.approval.binding import Content, nothing
 from sandboxd.approval.office import Approvals
 from sandboxd.errors import PolicyDenied, Unenforceable
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
-from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, policy_input
+from sandboxd.policy.document import PolicyInput, ProfileFacts, Question, SandboxFacts
 from sandboxd.policy.history import Counters
 from sandboxd.policy.memory import Memory
+from sandboxd.policy.seen import Sightings, raised_by
 
 # Over the engine's own deadline: the gate's only catches an engine that does not keep it.
 MARGIN_SECONDS = 4.0
 
 # Returns at once and never raises: the question, its action's type, who asks, the sandbox's id, and the decision.
 Observer = Callable[[PolicyInput, str, Caller, str, Decision], None]
+_NONE = Obligations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Gate:
         self._deadline_seconds = deadline_seconds
         self._memory = Memory(monotonic)
         self._counters = Counters(monotonic)
+        self.sightings = Sightings()
         self._approvals = approvals
         self._observer: Observer | None = None
         self._took = took
@@ -80,8 +83,12 @@ class Gate:
     def replace(self, engine: PolicyEngine) -> PolicyEngine:
         """From now on `engine` decides; the former one, for the caller to close."""
         former, self._engine = self._engine, engine
-        self._memory = Memory(self._monotonic)
+        self.forget()
         return former
+
+    def forget(self) -> None:
+        """No decision that was taken by now is taken again."""
+        self._memory = Memory(self._monotonic)
 
     def observe(self, observer: Observer | None) -> None:
         """From now on `observer` is given each decision that the policy was asked for, and none that was remembered."""
@@ -93,33 +100,61 @@ class Gate:
 
     async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
-        decision = await self._decided(action, caller, subject)
-        if decision.verdict is not Verdict.DENY:
-            self._counters.add(caller.tenant, executions=isinstance(action, ExecutionStart))
-        elif not decision.approval_id:
-            self._counters.add(caller.tenant, denials=1)
+        decision = await self._standing(action, caller, subject)
+        if decision.verdict is Verdict.DENY:
+            if not decision.approval_id:
+                self._counters.add(caller.tenant, denials=1)
+        elif isinstance(action, ExecutionStart):
+            self._counters.add(caller.tenant, executions=1)
         return decision
 
     def left(self, tenant: str, bytes_out: int) -> None:
         """So much output of that tenant's left a sandbox: rules may look at it."""
         self._counters.add(tenant, bytes_out=bytes_out)
 
-    async def _decided(self, action: Action, caller: Caller, subject: Subject) -> Decision:
+    async def _standing(self, action: Action, caller: Caller, subject: Subject) -> Decision:
+        """One that was taken on what the sandbox has seen by now, and not on less: then it is asked anew.
+
+        So of two actions at once neither passes on what the other has made untrue. Each flag rises but once.
+        """
+        sandbox_id = subject.sandbox.id
+        while True:
+            sandbox, seen = subject.sandbox, self.sightings.of(sandbox_id)
+            if seen is not None and seen != sandbox.seen:
+                sandbox = replace(sandbox, seen=seen)
+            decision = await self._decided(action, caller, subject, sandbox)
+            if decision.verdict is Verdict.DENY:
+                return decision
+            if self.sightings.of(sandbox_id) is seen:
+                break
+        if not self.sightings.rise(sandbox_id, raised_by(action)):
+            gone = refusal(
+                "sandbox_unknown", "no such sandbox is alive, so nothing may go in or out", decision.revision
+            )
+            return replace(gone, input_json=decision.input_json)
+        return decision
+
+    async def _decided(self, action: Action, caller: Caller, subject: Subject, sandbox: SandboxFacts) -> Decision:
         engine, memory = self._engine, self._memory
         try:
-            document = self._document(action, caller, subject)
+            question = Question(action, caller, subject.profile, sandbox, self._node)
+            # A remote policy changes without a reload: what an earlier revision of it said is not asked for again.
+            known = memory.recall(question.key) if _repeatable(engine) else None
+            if known is not None and known.revision != engine.revision:
+                known = None
+            if known is not None and on_record_before(action, known):
+                return known
+            document = self._now(question, caller)
         except ValueError as error:
             return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
-        # A remote policy changes without a reload: what an earlier revision of it said is not asked for again.
-        known = memory.recall(document.key) if _repeatable(engine) else None
-        if known is not None and known.revision == engine.revision:
-            return replace(known, input_json=document.document, remembered=True)
+        if known is not None:
+            return replace(known, input_json=document.document)
         asked_at = self._monotonic()
         decision = _acceptable(await self._ask(engine, document), engine.revision)
         if self._took is not None:
             self._took(self._monotonic() - asked_at)
         if self._observer is not None:
-            self._observer(document, action.type, caller, subject.sandbox.id, decision)
+            self._observer(document, action.type, caller, sandbox.id, decision)
         if asking.wanted(decision):
             decision = await self._approved(decision, action, caller, subject, document)
             return replace(decision, input_json=document.document)
@@ -136,11 +171,10 @@ class Gate:
             return answer.unavailable(decision, "policy asks for an approval, and there is nobody to give one")
         return await self._approvals.settle(decision, asking.asked(decision, action, caller, subject, document))
 
-    def _document(self, action: Action, caller: Caller, subject: Subject) -> PolicyInput:
+    def _now(self, question: Question, caller: Caller) -> PolicyInput:
         seconds = self._clock()
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-        history = self._counters.of(caller.tenant)
-        return policy_input(action, caller, subject.profile, subject.sandbox, self._node, now, history)
+        return question.at(now, self._counters.of(caller.tenant))
 
     async def _ask(self, engine: PolicyEngine, document: PolicyInput) -> object:
         try:
@@ -150,6 +184,20 @@ class Gate:
             return refusal("policy_timeout", "the policy engine did not answer in time", engine.revision)
         except Exception as error:  # noqa: BLE001  an engine is foreign code, and no failure of it may let an action through
             return refusal("policy_unavailable", f"the policy engine failed: {type(error).__name__}", engine.revision)
+
+
+def on_record_before(action: Action, decision: Decision) -> bool:
+    """Whether the record of when it was taken says all there is to say: it needs no document and no event of its own.
+
+    So it is with a remembered and plain allow of a profile, which is asked about as often as programs run.
+    """
+    return (
+        isinstance(action, ProfileUse)
+        and decision.remembered
+        and decision.verdict is Verdict.ALLOW
+        and not decision.reasons
+        and decision.obligations == _NONE
+    )
 
 
 def require_allowed(decision: Decision) -> None:

@@ -143,7 +143,7 @@ class Span:
             )
         )
 
-    async def decided(self, action: str, decision: Decision, engine: str) -> None:
+    async def decided(self, action: str, decision: Decision, engine: str, profile_revision: str = "") -> None:
         self.policy_revision = decision.revision
         # Without one the action could not even be written as an input.
         input_sha256 = self._log.store(decision.input_json) if decision.input_json else ""
@@ -156,6 +156,7 @@ class Span:
                 input_sha256=input_sha256,
                 engine=engine,
                 remembered=decision.remembered,
+                profile_revision=profile_revision,
             )
         )
 

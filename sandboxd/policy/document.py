@@ -222,7 +222,7 @@ def _halves(section: str, kind: type[Any]) -> tuple[_Members, _Members, _Paths]:
     return steady, tuple(member for member in _WRITERS[kind] if member[0] in changing), momentary
 
 
-_HALVES = {
+_HALVES: dict[type[Any], tuple[_Members, _Members, _Paths]] = {
     SandboxFacts: _halves("sandbox", SandboxFacts),
     **{kind: _halves("action", kind) for kind in ACTIONS},
 }

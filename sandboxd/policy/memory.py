@@ -6,6 +6,7 @@ Called by `gate`.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from sandboxd.model import Decision, Verdict
 
@@ -36,7 +37,8 @@ class Memory:
         """Its time counts from when it was asked for. Does nothing if it is not one to be remembered."""
         if decision.ttl_seconds <= 0 or decision.verdict is Verdict.ESCALATE or _chars(decision) > MAX_TEXT_CHARS:
             return
-        self._kept[key] = (asked_at + min(decision.ttl_seconds, MAX_TTL_SECONDS), decision)
+        remembered = replace(decision, remembered=True)
+        self._kept[key] = (asked_at + min(decision.ttl_seconds, MAX_TTL_SECONDS), remembered)
         self._kept.move_to_end(key)
         if len(self._kept) > MAX_DECISIONS:
             self._kept.popitem(last=False)

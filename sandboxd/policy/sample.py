@@ -61,6 +61,7 @@ _ACTIONS: tuple[Action, ...] = (
     ProfileUse(Isolation.PROCESS, "none", ()),
     ApprovalDecide("0" * 32, approve=True, action_type="execution.start", action_sha256="0" * 64, requester="uid:1"),
 )
+_NEEDED = {ProfileUse.type, ExecutionStart.type}
 _NO_DECISION = {"policy_malformed", "policy_unavailable", "policy_timeout"}
 
 
@@ -72,9 +73,9 @@ class Sample:
     def objection(self, decision: Decision) -> str:
         """Why this cannot be the policy's answer to it; empty if it can.
 
-        To have no answer is one, and a deny, but for `execution.start`: a policy without that is not one for us.
+        To have no answer is one, and a deny, but for those two without which nothing runs.
         """
-        refused = _NO_DECISION | ({"policy_undefined"} if self.action_type == ExecutionStart.type else set())
+        refused = _NO_DECISION | ({"policy_undefined"} if self.action_type in _NEEDED else set())
         for reason in decision.reasons:
             if reason.code in refused:
                 return f"the policy does not answer a sample {self.action_type!r} with a decision ({reason.message})"

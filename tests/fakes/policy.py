@@ -38,9 +38,10 @@ def question(action: Action | None = None, profile: str = "default") -> PolicyIn
 
 @dataclass(slots=True)
 class FakeEngine:
-    """Answers `answer`, whatever it is; raises it if it is an exception. Remembers what it was asked.
+    """Answers `answer`, whatever it is; raises it if it is an exception. Remembers what it was `asked`.
 
-    Gives way to other tasks `steps` times before it answers.
+    May a profile be used, it answers with `use`, and keeps those questions apart in `uses`. Gives way to other tasks
+    `steps` times before it answers.
     """
 
     answer: object = Decision(Verdict.ALLOW, (), "fake-1")
@@ -50,14 +51,18 @@ class FakeEngine:
     asked: list[PolicyInput] = field(default_factory=list)
     closed: bool = False
     repeatable: bool = False
+    use: object = Decision(Verdict.ALLOW, (), "fake-1")
+    uses: list[PolicyInput] = field(default_factory=list)
 
     async def decide(self, document: PolicyInput) -> Decision:
-        self.asked.append(document)
+        used = document.document.startswith(b'{"action":{"type":"profile.use"')
+        (self.uses if used else self.asked).append(document)
         for _ in range(self.steps):
             await asyncio.sleep(0)
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer  # type: ignore[return-value]  # what a faulty engine does
+        answer = self.use if used else self.answer
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer  # type: ignore[return-value]  # what a faulty engine does
 
     async def close(self) -> None:
         self.closed = True

@@ -121,6 +121,10 @@ async def node(profiles: ProfileSet) -> AsyncIterator[Node]:
     await made.analyser.close()
 
 
+def decided(node: Node) -> list[PolicyDecided]:
+    return [event for event in node.recorder.events if isinstance(event, PolicyDecided)]
+
+
 async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:
     accepted, chunk, outcome = await node.items()
     assert isinstance(accepted, Accepted) and isinstance(chunk, Chunk) and isinstance(outcome, Outcome)
@@ -128,7 +132,10 @@ async def test_a_program_runs_and_every_step_is_on_record(node: Node) -> None:
     assert (outcome.end_reason, outcome.exit_code) == (EndReason.EXITED, 0)
     assert accepted.execution_id == outcome.execution_id != accepted.sandbox_id
     assert accepted.policy_revision == node.engine.revision
-    assert node.rules == ["execution.requested", "policy.decided", "execution.started", "execution.ended"]
+    assert node.rules == [
+        "execution.requested", "policy.decided", "policy.decided", "execution.started", "execution.ended",
+    ]  # fmt: skip
+    assert [event.action for event in decided(node)] == ["profile.use", "execution.start"]
     assert {event.execution_id for event in node.recorder.events} == {accepted.execution_id}
     assert len({event.trace_id for event in node.recorder.events}) == 1
     await node.executor.settled()
@@ -143,7 +150,7 @@ async def test_record_says_what_was_not_enforced(node: Node) -> None:
     )
     node.runtime.capabilities = replace(node.runtime.capabilities, rows=rows)
     await node.items()
-    started = node.recorder.events[2]
+    started = node.recorder.events[3]
     assert isinstance(started, ExecutionStarted)
     assert started.degraded == ("limit.memory",)
 
@@ -158,12 +165,12 @@ async def test_document_replays_the_decision_and_holds_no_secret(node: Node) -> 
         files=(InputFile("a.txt", b"file-secret"),),
     )
     await node.items(request)
-    requested, decided = node.recorder.events[:2]
-    assert isinstance(requested, ExecutionRequested) and isinstance(decided, PolicyDecided)
+    requested, start = node.recorder.events[0], decided(node)[1]
+    assert isinstance(requested, ExecutionRequested)
     document = node.recorder.documents[requested.input_sha256]
     assert json.loads(document)["program"] == {"language": language, "source": "echo $TOKEN"}
     assert b"secret" not in document
-    assert node.recorder.documents[decided.input_sha256] == node.engine.asked[0].document
+    assert node.recorder.documents[start.input_sha256] == node.engine.asked[0].document
 
 
 async def test_policy_sees_what_the_source_does_and_so_does_a_replay(node: Node) -> None:
@@ -174,9 +181,8 @@ async def test_policy_sees_what_the_source_does_and_so_does_a_replay(node: Node)
         {"code": "process.start", "detail": "os.system", "line": 2},
     ]
     assert action["code"] == {"language": "python", "bytes": 22, "lines": 2, "entropy": 3.698, "parsed": True}
-    requested, decided = node.recorder.events[:2]
-    assert isinstance(requested, ExecutionRequested) and isinstance(decided, PolicyDecided)
-    assert json.loads(node.recorder.documents[decided.input_sha256])["action"]["findings"] == action["findings"]
+    recorded = node.recorder.documents[decided(node)[1].input_sha256]
+    assert json.loads(recorded)["action"]["findings"] == action["findings"]
 
 
 async def test_source_in_an_argument_is_looked_at_too(node: Node) -> None:
@@ -237,6 +243,10 @@ def redact(node: Node) -> None:
     node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("env",)))
 
 
+def deny_profile(node: Node) -> None:
+    node.engine.use = Decision(Verdict.DENY, (Reason("not_yours", "m"),), "r1", "Use another profile.")
+
+
 def loosen(node: Node) -> None:
     node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(limits=(("wall_seconds", 1e6),)))
 
@@ -267,8 +277,9 @@ class Refusal:
 
 
 BEFORE_POLICY = ("execution.requested", "execution.refused")
-AFTER_POLICY = ("execution.requested", "policy.decided", "execution.refused")
-DENIED = ("execution.requested", "policy.decided", "execution.ended")
+AFTER_POLICY = ("execution.requested", "policy.decided", "policy.decided", "execution.refused")
+DENIED = ("execution.requested", "policy.decided", "policy.decided", "execution.ended")
+PROFILE_DENIED = ("execution.requested", "policy.decided", "execution.ended")
 
 REFUSALS = {
     "draining": Refusal(Draining, "draining", BEFORE_POLICY, cause=drain),
@@ -288,6 +299,7 @@ REFUSALS = {
     ),
     "reserved detach": Refusal(Unenforceable, "not_supported", BEFORE_POLICY, replace(REQUEST, detach=True)),
     "policy": Refusal(PolicyDenied, "no_curl", DENIED, cause=deny),
+    "use of the profile": Refusal(PolicyDenied, "not_yours", PROFILE_DENIED, cause=deny_profile),
     "loosening": Refusal(PolicyDenied, "obligation_loosens", DENIED, cause=loosen),
     "redaction": Refusal(Unenforceable, "obligation_unsupported", AFTER_POLICY, cause=redact),
     "runtime floor": Refusal(Unenforceable, "runtime_missing", AFTER_POLICY, cause=demand_gvisor),
@@ -330,6 +342,71 @@ async def test_refusal_is_on_record_and_nothing_was_launched(node: Node, name: s
 async def test_control_the_same_request_runs_where_nothing_refuses(node: Node) -> None:
     assert isinstance((await node.items())[-1], Outcome)
     assert len(node.runtime.launches) == 1
+
+
+async def test_a_profile_that_may_not_be_used_is_refused_before_anything_else_is_asked(node: Node) -> None:
+    deny_profile(node)
+    error = await node.refusal(replace(REQUEST, program=CodeProgram("python", "1")))
+    assert (error.reason, error.message_for_agent) == ("not_yours", "Use another profile.")
+    assert (len(node.engine.uses), node.engine.asked, node.analyser._worker) == (1, [], None)
+    node.engine.use = Decision(Verdict.ALLOW, (), "r1")
+    await node.items()
+    history = json.loads(node.engine.uses[1].document)["history"]["last_minute"]
+    assert (history["denials"], history["executions"]) == (1, 0)
+
+
+async def test_policy_learns_of_a_profile_what_the_request_makes_of_it(node: Node) -> None:
+    await node.items(replace(REQUEST, limits=(("pids", 8.0), ("wall_seconds", 1.0)), labels=(("a", "b"),)))
+    asked = json.loads(node.engine.uses[0].document)
+    assert asked["action"] == {
+        "type": "profile.use",
+        "isolation": "process",
+        "network": "none",
+        "overrides": ["pids", "wall_seconds"],
+    }
+    assert asked["profile"]["name"] == "default"
+
+
+async def test_what_the_use_of_a_profile_demands_holds_for_what_runs_under_it(node: Node) -> None:
+    use = Obligations(limits=(("wall_seconds", 2.0), ("pids", 9.0)))
+    node.engine.use = Decision(Verdict.TRANSFORM, (), "r1", obligations=use)
+    start = Obligations(limits=(("wall_seconds", 5.0), ("pids", 7.0)))
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "r1", obligations=start)
+    await node.items()
+    assert json.loads(node.engine.asked[0].document)["action"]["limits"]["wall_seconds"] == 2.0
+    limits = node.runtime.launches[0].limits
+    assert (limits.wall_seconds, limits.pids) == (2.0, 7)
+
+
+async def test_warnings_about_profile_and_start_both_reach_the_caller(node: Node) -> None:
+    node.engine.use = Decision(Verdict.WARN, (Reason("old", "this profile is old"),), "r1")
+    node.engine.answer = Decision(Verdict.WARN, (Reason("late", "it is late"),), "r1")
+    accepted = (await node.items())[0]
+    assert isinstance(accepted, Accepted)
+    assert accepted.report.warnings[-2:] == ("policy warns, old: this profile is old", "policy warns, late: it is late")
+
+
+async def test_a_start_tells_which_revision_allowed_its_profile_though_that_is_remembered(node: Node) -> None:
+    node.engine.repeatable = True
+    node.engine.use = Decision(Verdict.ALLOW, (), "fake-1", ttl_seconds=60.0)
+    for _ in range(2):
+        await node.items()
+    assert [(event.action, event.profile_revision) for event in decided(node)] == [
+        ("profile.use", ""),
+        ("execution.start", "fake-1"),
+        ("execution.start", "fake-1"),
+    ]
+    assert len(node.engine.uses) == 1
+
+
+async def test_what_is_left_to_people_of_a_profile_is_asked_apart_from_the_start(
+    profiles: ProfileSet, tmp_path: Path
+) -> None:
+    node = Parking.at(tmp_path, profiles)
+    node.engine.use, node.engine.answer = ESCALATE, Decision(Verdict.ALLOW, (), "r1")
+    await node.approve(await node.denied(FULL))
+    await node.denied(replace(FULL, cwd="/tmp"))
+    assert isinstance((await node.items(FULL))[-1], Outcome)
 
 
 async def test_denial_tells_the_agent_what_policy_says(node: Node) -> None:
@@ -630,8 +707,10 @@ async def test_where_the_node_lets_it_an_execution_waits_without_a_slot(profiles
     await node.approve(await until_parked(node))
     assert isinstance((await running)[-1], Outcome)
     assert node.rules == [
-        "execution.requested", "policy.decided", "policy.decided", "execution.started", "execution.ended",
-    ]  # fmt: skip
+        "execution.requested",
+        *("policy.decided", "policy.decided"),
+        *("policy.decided", "policy.decided", "execution.started", "execution.ended"),
+    ]
 
 
 async def test_of_equal_requests_that_wait_one_goes_ahead_for_each_approval(

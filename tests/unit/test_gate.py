@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.action import ExecutionStart
+from sandboxd.action import ExecutionStart, NetConnect, SecretUse
 from sandboxd.approval.binding import Content
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
-from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, Seen
 from tests.fakes.approvals import BOB, Office
 from tests.fakes.clock import FakeClock
 from tests.fakes.policy import CALLER, FakeEngine, start
@@ -95,6 +95,7 @@ async def test_a_grant_does_not_survive_one_change(
 ) -> None:
     office = Office(tmp_path)
     gate = Gate(FakeEngine(Decision(Verdict.ESCALATE, (), "r1")), approvals=office.approvals)
+    gate.sightings.begin(SANDBOX.id)
     await office.approve((await gate.decide(PARKED, CALLER, SUBJECT)).approval_id, BOB)
     gate.replace(FakeEngine(Decision(Verdict.ESCALATE, (), revision)))
     other = await gate.decide(action, caller, subject)
@@ -340,3 +341,123 @@ async def test_how_long_the_engine_took_is_told_of_each_question_that_it_was_ask
         await gate.decide(start(), CALLER, SUBJECT)
     assert took == [0.25] * len(engine.asked)
     assert len(took) == (2 if isinstance(answer, RuntimeError) else 1), "nobody is asked for what is remembered"
+
+
+CONNECT = NetConnect("tcp", "api.example.org", "192.0.2.1", 443)
+SECRET = SecretUse("token", "api.example.org", 443)
+
+
+class EitherOr(FakeEngine):
+    """A secret or a connection, not both. Answers an action once the test lets it, and tells that it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(repeatable=True)
+        self.at = {kind: (asyncio.Event(), asyncio.Event()) for kind in ("net.connect", "secret.use")}
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        self.asked.append(document)
+        asked = json.loads(document.document)
+        kind, seen = asked["action"]["type"], asked["sandbox"]["seen"]
+        told, go = self.at[kind]
+        told.set()
+        await go.wait()
+        if seen["secret" if kind == "net.connect" else "egress"]:
+            return Decision(Verdict.DENY, (Reason("either_or", "m"),), self.revision)
+        return Decision(Verdict.ALLOW, (), self.revision, ttl_seconds=60.0)
+
+
+def either_or() -> tuple[Gate, EitherOr]:
+    engine = EitherOr()
+    gate = Gate(engine)
+    gate.sightings.begin(SANDBOX.id)
+    return gate, engine
+
+
+def release(engine: EitherOr, *kinds: str) -> None:
+    for kind in kinds:
+        engine.at[kind][1].set()
+
+
+class NoEgressAfterSecret(FakeEngine):
+    async def decide(self, document: PolicyInput) -> Decision:
+        self.asked.append(document)
+        asked = json.loads(document.document)
+        denied = asked["action"]["type"] == "net.connect" and asked["sandbox"]["seen"]["secret"]
+        return replace(LASTING, verdict=Verdict.DENY if denied else Verdict.ALLOW)
+
+
+async def test_a_remembered_allow_does_not_outlive_a_secret_read() -> None:
+    gate = Gate(NoEgressAfterSecret(revision="r1", repeatable=True))
+    gate.sightings.begin(SANDBOX.id)
+    for remembered in (False, False, True, True):  # the second time it has connected, which is news
+        decision = await gate.decide(CONNECT, CALLER, SUBJECT)
+        assert (decision.verdict, decision.remembered) == (Verdict.ALLOW, remembered), "the control"
+    assert (await gate.decide(SECRET, CALLER, SUBJECT)).verdict is Verdict.ALLOW
+    denied = await gate.decide(CONNECT, CALLER, SUBJECT)
+    assert denied.verdict is Verdict.DENY
+    assert json.loads(denied.input_json)["sandbox"]["seen"] == {
+        "secret": True,
+        "untrusted_input": False,
+        "egress": True,
+    }
+
+
+@pytest.mark.parametrize("first", ["net.connect", "secret.use"])
+async def test_of_two_at_once_the_second_answer_counts_what_the_first_has_made_of_the_sandbox(first: str) -> None:
+    gate, engine = either_or()
+    deciding = {action.type: asyncio.create_task(gate.decide(action, CALLER, SUBJECT)) for action in (CONNECT, SECRET)}
+    for told, _ in engine.at.values():
+        await told.wait()
+    release(engine, first)
+    assert (await deciding.pop(first)).verdict is Verdict.ALLOW
+    release(engine, *deciding)
+    ((_, second),) = deciding.items()
+    assert (await second).verdict is Verdict.DENY
+    assert len(engine.asked) == 3, "it was asked anew, though policy had nothing against it before"
+
+
+async def test_the_flag_stands_when_the_caller_learns_that_it_may() -> None:
+    gate, engine = either_or()
+    release(engine, "secret.use")
+    deciding = asyncio.create_task(gate.decide(SECRET, CALLER, SUBJECT))
+    deciding.add_done_callback(lambda _: seen.append(gate.sightings.of(SANDBOX.id)))
+    seen: list[Seen | None] = []
+    await deciding
+    assert seen == [Seen(secret=True)]
+
+
+async def test_what_is_denied_raises_nothing() -> None:
+    gate, engine = either_or()
+    release(engine, "net.connect", "secret.use")
+    await gate.decide(SECRET, CALLER, SUBJECT)
+    await gate.decide(CONNECT, CALLER, SUBJECT)
+    assert gate.sightings.of(SANDBOX.id) == Seen(secret=True)
+
+
+async def test_another_sandbox_has_seen_nothing() -> None:
+    gate, engine = either_or()
+    release(engine, "net.connect", "secret.use")
+    await gate.decide(SECRET, CALLER, SUBJECT)
+    gate.sightings.begin("1" * 32)
+    other = Subject(PROFILE, replace(SANDBOX, id="1" * 32))
+    assert (await gate.decide(CONNECT, CALLER, other)).verdict is Verdict.ALLOW
+
+
+async def test_what_would_be_seen_in_no_living_sandbox_is_denied() -> None:
+    gate, engine = either_or()
+    release(engine, "net.connect", "secret.use")
+    gate.sightings.end(SANDBOX.id)
+    for action in (SECRET, CONNECT):
+        denied = await gate.decide(action, CALLER, SUBJECT)
+        assert (denied.verdict, denied.reasons[0].code) == (Verdict.DENY, "sandbox_unknown")
+        assert json.loads(denied.input_json)["action"]["type"] == action.type
+
+
+async def test_a_sandbox_that_goes_while_policy_is_asked_lets_nothing_in_or_out() -> None:
+    gate, engine = either_or()
+    deciding = asyncio.create_task(gate.decide(SECRET, CALLER, SUBJECT))
+    await engine.at["secret.use"][0].wait()
+    gate.sightings.end(SANDBOX.id)
+    release(engine, "secret.use")
+    assert (await deciding).verdict is Verdict.DENY
+    assert gate.sightings.of(SANDBOX.id) is None

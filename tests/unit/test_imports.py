@@ -27,6 +27,7 @@ STEPS = frozenset(
         "ending",
         "mediation",
         "span",
+        "profile_use",
         "recovery",
         "voting",
     }

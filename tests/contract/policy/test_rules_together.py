@@ -1,15 +1,17 @@
 """Rules of several files beside the shipped policy, in both engines: the strictest wins, what they demand adds up."""
 
+import asyncio
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from sandboxd.action import NetConnect
+from sandboxd.action import NetConnect, SecretUse
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Approval, Decision, Isolation, Obligations, Verdict
-from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, Seen
+from sandboxd.policy.base import PolicyEngine
+from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
 from tests.contract.policy.test_engine import WITH_POLICY
 from tests.fakes.policy import CALLER
 
@@ -40,6 +42,10 @@ tighten contains {
 
 tighten contains {"code": "t3", "message": "T3", "runtime_floor": "kata"} if asks("tighten most")
 
+tighten contains {"code": "t4", "message": "T4", "redact": ["jwt", "ours"]} if asks("redact")
+
+tighten contains {"code": "t5", "message": "T5", "redact": ["a", "jwt"], "limits": {"pids": 9}} if asks("redact more")
+
 warn contains {"code": "w", "message": "W"} if asks("warn")
 
 deny contains {"code": 1, "message": {"not": "text"}} if asks("badly denied")
@@ -50,6 +56,15 @@ tighten contains {"code": "t", "message": "T", "limits": {"wall_seconds": "9"}} 
 
 warn contains {"code": "w", "message": 7} if asks("badly warned")
 """
+SECRET_AFTER_EGRESS = """package sandboxd
+
+import rego.v1
+
+deny contains {"code": "secret_after_egress", "message": "a sandbox that has connected is given no secret"} if {
+	input.action.type == "secret.use"
+	input.sandbox.seen.egress
+}
+"""
 BOTH = Obligations((("pids", 9.0), ("wall_seconds", 9.0)), Isolation.GVISOR)
 ANSWERS = {
     (): (Verdict.ALLOW, [], Obligations()),
@@ -58,6 +73,14 @@ ANSWERS = {
     ("tighten", "tighten more", "warn"): (Verdict.TRANSFORM, ["t1", "t2", "w"], BOTH),
     ("tighten more", "tighten most"): (
         Verdict.TRANSFORM, ["t2", "t3"], Obligations((("wall_seconds", 9.0),), Isolation.KATA),
+    ),
+    ("redact",): (Verdict.TRANSFORM, ["t4"], Obligations(redact=("jwt", "ours"))),
+    ("redact", "redact more"): (
+        Verdict.TRANSFORM, ["t4", "t5"], Obligations((("pids", 9.0),), redact=("a", "jwt", "ours")),
+    ),
+    ("escalate", "redact"): (
+        Verdict.ESCALATE, ["e1"],
+        Obligations(redact=("jwt", "ours"), approval=Approval(600.0, ("uid:1", "uid:2"), 1)),
     ),
     ("escalate", "warn"): (
         Verdict.ESCALATE, ["e1"], Obligations(approval=Approval(600.0, ("uid:1", "uid:2"), 1)),
@@ -84,7 +107,8 @@ def asked(words: tuple[str, ...], **parts: object) -> PolicyInput:
 def ordered(decision: Decision) -> tuple[Verdict, list[str], Obligations]:
     obligations = decision.obligations
     limits = tuple(sorted(obligations.limits))
-    return decision.verdict, sorted(r.code for r in decision.reasons), replace(obligations, limits=limits)
+    codes = sorted(reason.code for reason in decision.reasons)
+    return decision.verdict, codes, replace(obligations, limits=limits, redact=tuple(sorted(obligations.redact)))
 
 
 @pytest.mark.parametrize("engine", WITH_POLICY)
@@ -98,17 +122,83 @@ async def test_the_strictest_rule_wins_and_demands_add_up(engine: str, tmp_path:
             assert decision.verdict is Verdict.DENY, (fault, decision)
 
 
+def allow_secrets(directory: Path) -> None:
+    """The shipped policy with reviewed egress, secrets for whoever is there, and no egress once one was read."""
+    for source in ("policies/sandboxd.rego", "cookbook/reviewed_egress.rego", "cookbook/egress_after_secret.rego"):
+        (directory / Path(source).name).write_text((ROOT / source).read_text())
+    rule = 'package sandboxd\n\nimport rego.v1\n\nallow if input.action.type == "secret.use"\n'
+    (directory / "secrets.rego").write_text(rule)
+
+
+CONNECT = NetConnect("tcp", "packages.example.org", "192.0.2.1", 443)
+SECRET = SecretUse("token", "packages.example.org", 443)
+SUBJECT = Subject(
+    ProfileFacts("mine", "d" * 64, (("sandboxd.io/egress-reviewed", "true"),)), SandboxFacts("0" * 32, "process")
+)
+
+
+def codes(decision: Decision) -> list[str]:
+    return [reason.code for reason in decision.reasons]
+
+
 @pytest.mark.parametrize("engine", WITH_POLICY)
 async def test_an_allow_does_not_outlive_a_secret_read(engine: str, tmp_path: Path) -> None:
-    for source in ("policies/sandboxd.rego", "cookbook/reviewed_egress.rego", "cookbook/egress_after_secret.rego"):
-        (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
-    connect = NetConnect("tcp", "packages.example.org", "192.0.2.1", 443)
-    profile = ProfileFacts("mine", "d" * 64, (("sandboxd.io/egress-reviewed", "true"),))
-    fresh = SandboxFacts("0" * 32, "process")
+    allow_secrets(tmp_path)
+    other = replace(SUBJECT, sandbox=replace(SUBJECT.sandbox, id="1" * 32))
     async with WITH_POLICY[engine](tmp_path) as made:
         gate = Gate(made)
-        for _ in range(2):
-            before = await gate.decide(connect, CALLER, Subject(profile, fresh))
-            assert (before.verdict, before.remembered) == (Verdict.ALLOW, False)
-        after = await gate.decide(connect, CALLER, Subject(profile, replace(fresh, seen=Seen(secret=True))))
-        assert [reason.code for reason in after.reasons] == ["egress_after_secret"]
+        for subject in (SUBJECT, other):
+            gate.sightings.begin(subject.sandbox.id)
+            for _ in range(3):
+                before = await gate.decide(CONNECT, CALLER, subject)
+                assert (before.verdict, before.remembered) == (Verdict.ALLOW, False)
+        assert (await gate.decide(SECRET, CALLER, SUBJECT)).verdict is Verdict.ALLOW
+        assert codes(await gate.decide(CONNECT, CALLER, SUBJECT)) == ["egress_after_secret"]
+        assert (await gate.decide(CONNECT, CALLER, other)).verdict is Verdict.ALLOW, "the control"
+
+
+@pytest.mark.parametrize("engine", WITH_POLICY)
+async def test_nor_does_one_that_is_remembered(engine: str, tmp_path: Path) -> None:
+    """Even where the engine is taken at its word that its answers may be taken again."""
+    allow_secrets(tmp_path)
+    async with WITH_POLICY[engine](tmp_path) as made:
+        gate = Gate(Repeatable(made))
+        gate.sightings.begin(SUBJECT.sandbox.id)
+        decisions = [await gate.decide(CONNECT, CALLER, SUBJECT) for _ in range(3)]
+        assert [(decision.verdict, decision.remembered) for decision in decisions] == [
+            (Verdict.ALLOW, False),
+            (Verdict.ALLOW, False),  # it has connected by now
+            (Verdict.ALLOW, True),
+        ]
+        assert (await gate.decide(SECRET, CALLER, SUBJECT)).verdict is Verdict.ALLOW
+        assert codes(await gate.decide(CONNECT, CALLER, SUBJECT)) == ["egress_after_secret"]
+
+
+@pytest.mark.parametrize("engine", WITH_POLICY)
+async def test_nor_one_that_is_decided_at_the_same_time(engine: str, tmp_path: Path) -> None:
+    allow_secrets(tmp_path)
+    (tmp_path / "secret_after_egress.rego").write_text(SECRET_AFTER_EGRESS)
+    async with WITH_POLICY[engine](tmp_path) as made:
+        gate = Gate(made)
+        for number in range(20):
+            subject = replace(SUBJECT, sandbox=replace(SUBJECT.sandbox, id=f"{number:032x}"))
+            gate.sightings.begin(subject.sandbox.id)
+            actions = (CONNECT, SECRET) if number % 2 else (SECRET, CONNECT)
+            decisions = await asyncio.gather(*(gate.decide(action, CALLER, subject) for action in actions))
+            verdicts = sorted(decision.verdict for decision in decisions)
+            assert verdicts == [Verdict.ALLOW, Verdict.DENY], decisions
+
+
+@dataclass
+class Repeatable:
+    engine: PolicyEngine
+    repeatable: bool = True
+
+    def __post_init__(self) -> None:
+        self.name, self.revision = self.engine.name, self.engine.revision
+
+    async def decide(self, document: PolicyInput) -> Decision:
+        return await self.engine.decide(document)
+
+    async def close(self) -> None:
+        await self.engine.close()

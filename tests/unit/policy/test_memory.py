@@ -21,7 +21,7 @@ def memory(clock: FakeClock) -> Memory:
 
 def test_a_decision_is_recalled_by_its_key_alone(memory: Memory) -> None:
     memory.keep(b"a", LASTING, 0.0)
-    assert memory.recall(b"a") == LASTING
+    assert memory.recall(b"a") == replace(LASTING, remembered=True)
     assert memory.recall(b"b") is None
 
 

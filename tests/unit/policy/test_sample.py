@@ -21,9 +21,9 @@ def test_an_answer_that_is_no_decision_is_objected_to_for_every_action(code: str
         assert "why" in sample.objection(refusal(code, "why", "r"))
 
 
-def test_only_a_start_must_have_an_answer() -> None:
+def test_only_what_every_program_needs_must_have_an_answer() -> None:
     objected = [sample.action_type for sample in samples() if sample.objection(refusal("policy_undefined", "why", "r"))]
-    assert objected == ["execution.start"]
+    assert objected == ["execution.start", "profile.use"]
 
 
 def test_a_decision_is_not_objected_to() -> None:
