@@ -9,7 +9,9 @@
 #   deny contains {"code", "message"}                             never
 #   escalate contains {"code", "message"}                         only if a person says so; `approval` says who
 #   approval contains {"ttl_seconds", "approvers", "quorum"}      of several the shortest, the common ones, the most
-#   tighten contains {"code", "message", "limits", "runtime_floor"}   only so: the lesser limits, the strongest runtime
+#   tighten contains {"code", "message", and of "limits", "runtime_floor" and "redact" what it demands}
+#                                                                 only so: the lesser limits, the strongest runtime, and
+#                                                                 all redaction that any demands (docs/redaction.md)
 #   warn contains {"code", "message"}                             with a warning in the answer and on record
 #
 # A message is shown to the agent as it stands. Examples are in `cookbook`.
@@ -84,7 +86,7 @@ told(rules) := concat("; ", [rule.message | some rule in rules])
 
 # --- what several rules demand together
 
-obligations := joined([lesser_limits, strongest_runtime])
+obligations := joined([lesser_limits, strongest_runtime, all_redaction])
 
 joined(parts) := {name: value | some part in parts; some name, value in part}
 
@@ -118,6 +120,15 @@ strongest_runtime := {"runtime_floor": "gvisor"} if {
 }
 
 runtime_floors := {rule.runtime_floor | some rule in tighten}
+
+default all_redaction := {}
+
+all_redaction := {"redact": [name | some name in asked_redaction]} if count(asked_redaction) > 0
+
+asked_redaction contains name if {
+	some rule in tighten
+	some name in rule.redact
+}
 
 # Who may approve, if no rule says it: any operator but the one who asks, within a quarter of an hour.
 asked_approval := {"ttl_seconds": shortest, "quorum": largest, "approvers": common_approvers}

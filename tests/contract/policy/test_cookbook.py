@@ -1,5 +1,6 @@
 """Every rule of the cookbook beside the shipped policy: its own tests, and what it says of analysed sources."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_tests import run_tests
+from sandboxd.redaction.patterns import Catalogue
 from tests.fakes.policy import question, start
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,6 +57,17 @@ def test_rule_passes_its_own_tests_which_fail_without_it(rule: str) -> None:
 def test_rules_get_along_with_each_other() -> None:
     paths = [SHIPPED, *(path for path in sorted(COOKBOOK.glob("*.rego")))]
     assert [result for result in run_tests(read_bundle(paths, tests=True)) if not result.passed] == []
+
+
+async def test_redaction_is_of_patterns_that_are_shipped() -> None:
+    asked = json.loads(question(start()).document)
+    asked["profile"]["labels"] = {"redact": "credentials"}
+    engine = await rego.create(Policy(paths=(str(SHIPPED), str(COOKBOOK / "redacted_output.rego"))))
+    try:
+        decision = await engine.decide(PolicyInput(json.dumps(asked).encode()))
+    finally:
+        await engine.close()
+    assert set(decision.obligations.redact) == set(Catalogue())
 
 
 def test_every_rule_is_in_the_readme() -> None:
