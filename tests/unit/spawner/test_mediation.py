@@ -5,9 +5,8 @@ import errno
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,78 +14,16 @@ import pytest
 from sandboxd.spawner import mediation, sys, wire
 from sandboxd.spawner.caller import Caller, Process
 from sandboxd.spawner.listener import Notification
-from sandboxd.spawner.mediation import Server
 from sandboxd.spawner.template import Mediation
 from tests.skips import need_root
 from tests.unit.spawner import spawner_rig
-from tests.unit.spawner.notified import PTRACE, Notified, asking, expect, notified, ptrace_me
+from tests.unit.spawner.notified import PTRACE, asking, expect, ptrace_me
 from tests.unit.spawner.spawner_rig import EXECUTE, TEMPLATE, Daemon, Rig, Sandbox
-
-ID = "e" * 32
-BOTH = Mediation(exec=True, reported=((PTRACE, errno.EXDEV),))
-
-
-def run_true() -> None:
-    os.execv("/bin/true", ["true", "word"])
-
-
-@dataclass
-class Init:
-    """A Server, the daemon's end of its control connection, and one child that it watches."""
-
-    child: Notified
-    server: Server
-    daemon: socket.socket
-    poll: "select.poll"
-    clock: list[float]
-    sent: list[wire.Message] = field(default_factory=list)
-
-    def serve(self, calls: int = 1) -> None:
-        """That many rounds in which something is to do."""
-        for _ in range(calls):
-            ready = dict(self.poll.poll(30_000))
-            assert ready
-            self.server.serve(ready)
-
-    def is_quiet(self) -> bool:
-        return not self.poll.poll(100)
-
-    def later(self, seconds: float) -> None:
-        self.clock[0] += seconds
-        self.server.tick()
-
-    def asked(self) -> wire.Asked:
-        (message,) = self.sent
-        assert isinstance(message, wire.Asked)
-        self.sent.clear()
-        return message
-
-    def told(self) -> tuple[int, str, int, int]:
-        (message,) = self.sent
-        assert isinstance(message, wire.CallRefused)
-        self.sent.clear()
-        assert (message.execution_id, message.pid > 0) == (ID, True)
-        return message.number, message.reason, message.errno, message.count
-
-
-@contextlib.contextmanager
-def watching(body: Callable[[], object], rules: Mediation = BOTH, first: int = 0) -> Iterator[Init]:
-    """`first` is the pid that counts as init's own child; without one nobody is."""
-    control, daemon = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    poll, clock, sent = select.poll(), [100.0], []  # type: ignore[var-annotated]
-    with control, daemon, notified(body) as child:
-        server = Server(rules, control, sent.append, poll, lambda: clock[0])
-        server.watch(child.listener.fd, ID, first or child.pid, child.sock if first >= 0 else socket.socket())
-        yield Init(child, server, daemon, poll, clock, sent)
-
-
-def _stranger(body: Callable[[], object], rules: Mediation = BOTH) -> "contextlib.AbstractContextManager[Init]":
-    """Its child is past its first execve, as a program is: some other process is init's own child."""
-    return watching(body, rules, first=os.getpid())
+from tests.unit.spawner.watched import BOTH, ID, run_true, stranger, watching
 
 
 def test_question_says_what_would_run() -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         asked = init.asked()
         assert asked.image == os.path.realpath("/bin/true")
@@ -96,14 +33,14 @@ def test_question_says_what_would_run() -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(0, 0), (errno.EACCES, errno.EACCES), (errno.EXDEV, errno.EXDEV)])
 def test_answer_reaches_the_caller(number: int, status: int) -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         init.server.answered(wire.Answered(init.asked().request_id, number))
         assert init.child.status() == status
 
 
 def test_second_answer_to_a_question_is_nothing() -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         request = init.asked().request_id
         init.server.answered(wire.Answered(request, errno.EACCES))
@@ -115,7 +52,7 @@ def test_second_answer_to_a_question_is_nothing() -> None:
 @pytest.mark.parametrize("number", [-1, 4096, -errno.EACCES])
 def test_answer_that_no_call_can_have_breaks_the_protocol(number: int) -> None:
     """An errno beyond the last would be a result, and a negative one a success."""
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         with pytest.raises(wire.ProtocolError):
             init.server.answered(wire.Answered(init.asked().request_id, number))
@@ -160,7 +97,7 @@ def test_execveat_of_the_first_child_is_asked_about() -> None:
 
 
 def test_reported_call_fails_as_the_profile_says_and_is_told_of() -> None:
-    with _stranger(ptrace_me) as init:
+    with stranger(ptrace_me) as init:
         init.serve()
         assert init.child.status() == errno.EXDEV
         assert init.told() == (PTRACE, "profile", errno.EXDEV, 1)
@@ -171,7 +108,7 @@ def test_many_equal_refusals_are_told_of_once_a_window() -> None:
         for _ in range(100):
             expect(errno.EXDEV, ptrace_me)
 
-    with _stranger(many) as init:
+    with stranger(many) as init:
         init.serve(100)
         assert init.child.status() == 0
         assert init.told()[3] == 1
@@ -188,7 +125,7 @@ def test_refusals_not_told_of_yet_are_told_at_the_end() -> None:
         expect(errno.EXDEV, ptrace_me)
         expect(errno.EXDEV, ptrace_me)
 
-    with _stranger(twice) as init:
+    with stranger(twice) as init:
         init.serve(2)
         init.sent.clear()
         init.server.finish("f" * 32)
@@ -200,7 +137,7 @@ def test_refusals_not_told_of_yet_are_told_at_the_end() -> None:
 
 
 def test_call_that_nothing_says_to_ask_about_is_refused() -> None:
-    with _stranger(run_true, Mediation(exec=False, reported=BOTH.reported)) as init:
+    with stranger(run_true, Mediation(exec=False, reported=BOTH.reported)) as init:
         init.serve()
         assert init.child.status() == errno.EPERM
         assert init.told() == (sys.EXECVE, "profile", errno.EPERM, 1)
@@ -215,7 +152,7 @@ def test_call_that_nothing_says_to_ask_about_is_refused() -> None:
     ids=["too large", "missing"],
 )
 def test_call_that_cannot_be_asked_about_is_refused(body: Callable[[], object], number: int, reason: str) -> None:
-    with _stranger(body) as init:
+    with stranger(body) as init:
         init.serve()
         assert init.child.status() == number
         assert [message.reason for message in init.sent if isinstance(message, wire.CallRefused)] == [reason] * bool(
@@ -224,7 +161,7 @@ def test_call_that_cannot_be_asked_about_is_refused(body: Callable[[], object], 
 
 
 def test_question_without_an_answer_is_refused_at_its_deadline() -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         request = init.asked().request_id
         init.later(mediation.DEADLINE_SECONDS - 0.1)
@@ -237,7 +174,7 @@ def test_question_without_an_answer_is_refused_at_its_deadline() -> None:
 
 def test_process_that_is_killed_before_it_is_looked_at_is_neither_asked_nor_told_about() -> None:
     """Its number may be another's, so nothing that was read there counts."""
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         seen = init.child.receive()
         os.kill(init.child.pid, signal.SIGKILL)
         os.waitid(os.P_PID, init.child.pid, os.WEXITED | os.WNOWAIT)
@@ -255,14 +192,14 @@ def test_process_that_is_killed_while_it_is_looked_at_is_not_asked_about(monkeyp
         return found
 
     monkeypatch.setattr(Process, "reads", read_and_kill)
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         assert init.sent == []
         assert not init.server._asked
 
 
 def test_question_of_a_killed_process_takes_no_place() -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.serve()
         os.kill(init.child.pid, signal.SIGKILL)
         init.child.status()
@@ -272,7 +209,7 @@ def test_question_of_a_killed_process_takes_no_place() -> None:
 
 
 def test_daemon_that_does_not_read_is_not_waited_for() -> None:
-    with _stranger(run_true) as init:
+    with stranger(run_true) as init:
         init.server.control.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -295,7 +232,7 @@ def test_no_more_questions_are_open_than_may_be() -> None:
         for _ in range(mediation.MOST_ASKED + 5):
             os.wait()
 
-    with _stranger(crowd) as init:
+    with stranger(crowd) as init:
         init.serve(mediation.MOST_ASKED + 1)
         assert init.is_quiet()
         assert len(init.sent) == mediation.MOST_ASKED
@@ -316,7 +253,7 @@ def test_execs_beyond_the_rate_wait_in_the_kernel() -> None:
         while True:
             expect(errno.EACCES, run_true)
 
-    with _stranger(many) as init:
+    with stranger(many) as init:
         answered = 0
         while not init.is_quiet():
             init.serve()
@@ -335,7 +272,7 @@ def test_execs_beyond_the_rate_wait_in_the_kernel() -> None:
 
 
 def test_listener_of_programs_that_are_gone_is_closed() -> None:
-    with _stranger(lambda: None) as init:
+    with stranger(lambda: None) as init:
         init.child.status()
         init.serve()
         with pytest.raises(OSError, match="Bad file"):
