@@ -18,6 +18,7 @@ from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_literals import check_literals
 from sandboxd.policy.rego_negation import check_negations
 from sandboxd.policy.rego_overlap import check_overlap
+from sandboxd.policy.rego_patterns import check_patterns
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
 from sandboxd.policy.rego_reads import reads_the_moment
 from sandboxd.policy.sample import samples
@@ -122,6 +123,7 @@ async def create(settings: Policy) -> PolicyEngine:
     check_literals(bundle.modules)
     check_negations(bundle.modules)
     check_overlap(bundle.modules, bundle.data_json)
+    check_patterns(bundle.modules, bundle.data_json)
     worker = _start(bundle)
     try:
         # The first evaluation touches pages that later ones find there, so it has more time.

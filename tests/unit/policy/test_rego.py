@@ -137,6 +137,15 @@ async def test_data_in_the_place_of_the_decision_is_refused_at_load(tmp_path: Pa
         await rego.create(policy(tmp_path, "default decision := false"))
 
 
+async def test_a_pattern_that_opa_reads_differently_is_refused_at_load_where_the_bare_library_allows(
+    tmp_path: Path,
+) -> None:
+    text = f"{ALLOW} if not bad\nbad if regex.match(`^rm\\z`, input.action.argv[0])"
+    assert '"allow"' in bare(text, {"action": {"argv": ["rm"]}}, strict=True)
+    with pytest.raises(PolicyInvalid, match=r"^p\.rego:4: .* in a pattern is another thing"):
+        await rego.create(policy(tmp_path, text))
+
+
 def test_the_bare_library_cuts_text_at_nul_when_given_an_object() -> None:
     interpreter = Interpreter()
     interpreter.set_input({"a": "x\0forbidden"})
