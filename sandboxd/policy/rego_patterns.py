@@ -36,8 +36,8 @@ def check_patterns(modules: Sequence[tuple[str, str]], data_json: str) -> None:
 
 def _refusal(where: str, odd: str) -> PolicyInvalid:
     return PolicyInvalid(
-        f"{where}: {odd!r} in a pattern is another thing in the embedded engine than in OPA; write the pattern in another "
-        "way, or use the opa engine for this policy"
+        f"{where}: {odd!r} in a pattern is another thing in the embedded engine than in OPA; write the pattern "
+        "otherwise, or use the opa engine for this policy"
     )
 
 
