@@ -24,6 +24,7 @@ POLICY = """package sandboxd
 import rego.v1
 decision := {"verdict": "escalate", "reasons": [{"code": "review", "message": "somebody must look at it"}],
   "obligations": {"approval": {"ttl_seconds": 3600}}} if input.action.type == "execution.start"
+decision := {"verdict": "allow", "reasons": []} if input.action.type == "profile.use"
 decision := {"verdict": "allow", "reasons": []} if {
   input.action.type == "approval.decide"
   "operator" in input.caller.roles

@@ -249,7 +249,7 @@ async def test_denied_exec_is_on_record_before_the_end_and_in_the_outcome(node: 
     assert (outcome.end_reason, outcome.exit_code) == (EndReason.EXITED, 126)
     assert [(violation.layer, violation.code) for violation in outcome.violations] == [("policy", "no_id")]
     assert outcome.message_for_agent.endswith("Do not run id.")
-    assert node.rules[3:] == [
+    assert node.rules[4:] == [
         ProcessExecDecided.rule,
         SyscallDenied.rule,
         SandboxViolated.rule,
