@@ -62,7 +62,7 @@ class Process:
 
     def reads(self, notification: Notification) -> Caller:
         """`Unreadable` if any of it cannot be had."""
-        pid, parent = self._ids()
+        pid, parent = _ids(self.thread)
         args = notification.args
         if notification.number == sys.EXECVE:
             directory, (path_at, argv_at), flags = sys.AT_FDCWD, args[:2], 0
@@ -125,15 +125,6 @@ class Process:
 
     # --- /proc
 
-    def _ids(self) -> tuple[int, int]:
-        try:
-            with open(f"/proc/{self.thread}/status", "rb") as file:
-                lines = file.read(_STATUS_BYTES).split(b"\n")
-            fields = dict(line.split(b":\t", 1) for line in lines if line.startswith((b"Tgid:", b"PPid:")))
-            return int(fields[b"Tgid"]), int(fields[b"PPid"])
-        except (OSError, KeyError, ValueError) as error:
-            raise Unreadable(errno.EACCES, "unreadable") from error
-
     def _link(self, name: str) -> bytes:
         try:
             return os.readlink(f"/proc/{self.thread}/{name}".encode())
@@ -163,6 +154,25 @@ class Process:
             return os.readlink(f"/proc/{self.thread}/fd/{number}".encode())
         except OSError as error:
             raise Unreadable(errno.EBADF) from error
+
+
+def process_of(thread: int) -> int:
+    """The process that it belongs to, or itself if it has gone: whoever must know asks whether its call waits."""
+    try:
+        return _ids(thread)[0]
+    except Unreadable:
+        return thread
+
+
+def _ids(thread: int) -> tuple[int, int]:
+    """Its process, and the parent of that."""
+    try:
+        with open(f"/proc/{thread}/status", "rb") as file:
+            lines = file.read(_STATUS_BYTES).split(b"\n")
+        fields = dict(line.split(b":\t", 1) for line in lines if line.startswith((b"Tgid:", b"PPid:")))
+        return int(fields[b"Tgid"]), int(fields[b"PPid"])
+    except (OSError, KeyError, ValueError) as error:
+        raise Unreadable(errno.EACCES, "unreadable") from error
 
 
 def _followed(start: bytes, path: bytes, own: dict[bytes, bytes]) -> bytes:

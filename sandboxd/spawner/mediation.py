@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sandboxd.spawner import sys, wire
-from sandboxd.spawner.caller import Caller, Process, Unreadable
+from sandboxd.spawner.caller import Caller, Process, Unreadable, process_of
 from sandboxd.spawner.listener import Listener, Notification
 from sandboxd.spawner.template import Mediation
 
@@ -200,6 +200,7 @@ class Server:
 
     def _refuse(self, watched: _Watched, notification: Notification, number: int, reason: str) -> None:
         """`reason` is empty for what is not told of: a place where nothing is."""
+        pid = process_of(notification.thread) if reason else 0  # while it waits, and is there
         watched.listener.refuse(notification.key, number)
         if not reason:
             return
@@ -207,14 +208,14 @@ class Server:
         window = self._windows.get(kind)
         if window is not None:
             window.count += 1
-            window.pid = notification.thread
+            window.pid = pid
             return
         until = self.clock() + WINDOW_SECONDS
         if self._takes_a_message():
-            self._windows[kind] = _Window(until, notification.thread)
-            self._tell(kind, notification.thread, 1)
+            self._windows[kind] = _Window(until, pid)
+            self._tell(kind, pid, 1)
         else:
-            self._windows[kind] = _Window(until, notification.thread, 1)
+            self._windows[kind] = _Window(until, pid, 1)
 
     # --- how much at once
 

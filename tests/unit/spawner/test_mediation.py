@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_reported_call_fails_as_the_profile_says_and_is_told_of() -> None:
         init.serve()
         assert init.child.status() == errno.EXDEV
         assert init.told() == (PTRACE, "profile", errno.EXDEV, 1)
+
+
+def test_reported_call_of_a_thread_is_told_of_with_its_process() -> None:
+    """Also where it is one of those that are only counted at first."""
+
+    def in_threads() -> None:
+        for _ in range(2):
+            thread = threading.Thread(target=lambda: expect(errno.EXDEV, ptrace_me))
+            thread.start()
+            thread.join()
+
+    with stranger(in_threads) as init:
+        init.serve(2)
+        assert init.child.status() == 0
+        init.later(2 * mediation.WINDOW_SECONDS)
+        pids = [message.pid for message in init.sent if isinstance(message, wire.CallRefused)]
+        assert pids == [init.child.pid] * 2
 
 
 def test_many_equal_refusals_are_told_of_once_a_window() -> None:
