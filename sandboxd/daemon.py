@@ -41,6 +41,7 @@ from sandboxd.lifecycle import Registry
 from sandboxd.metrics.tally import Tally
 from sandboxd.model import EndReason, Isolation
 from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.redaction.redaction import Redactions
 from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
@@ -220,6 +221,7 @@ class Daemon:
             self._registry,
             self._analyser,
             LoopClock(asyncio.get_running_loop()),
+            redactions=Redactions(self._settings.redaction.catalogue, self._settings.redaction.requests),
         )
         return await serve(
             ServerConfig(self._settings.socket_path, self._settings.allowed_uids),

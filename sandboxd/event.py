@@ -270,6 +270,7 @@ class ExecutionEnded(Event):
     stderr_bytes: int
     limits_hit: tuple[str, ...]
     violations: tuple[str, ...]
+    redactions: tuple[tuple[str, int], ...] = ()  # pattern, matches taken out of output and files
     detail: str = ""  # daemon_restarted: its daemon died, so nobody saw it end and its numbers are -1
 
 

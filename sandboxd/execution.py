@@ -45,6 +45,7 @@ from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.plan import Plan, plan
 from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
 from sandboxd.profile_use import asked_of, use_profile
+from sandboxd.redaction.redaction import Redaction, Redactions
 from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input, trace_id_of
 from sandboxd.supervise import Clock, Supervision
@@ -75,6 +76,7 @@ class Executor:
         analyser: Analyser,
         clock: Clock,
         ids: Callable[[], str] = new_id,
+        redactions: Redactions | None = None,
     ) -> None:
         self.profiles = profiles
         self.gate = gate
@@ -85,6 +87,7 @@ class Executor:
         self.analyser = analyser
         self.clock = clock
         self.ids = ids
+        self.redactions = redactions or Redactions()
         self._lines: set[asyncio.Task[Outcome]] = set()
 
     async def execute(self, request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Item, None]:
@@ -138,7 +141,9 @@ class _Line:
         self._sandbox_id = executor.ids()
         trace_id = trace_id_of(request.traceparent, executor.ids)
         self._span = Span(executor.recorder, caller, self._execution_id, self._sandbox_id, trace_id)
+        self._span.redaction = executor.redactions.of_requests
         self._span_open = False
+        self._redaction: Redaction | None = None
         self._asked: EndReason | None = None
         self._supervision: Supervision | None = None
         self._subject: Subject
@@ -228,22 +233,31 @@ class _Line:
         """Steps 3 to 5: profile, decision, plan."""
         _refuse_reserved(self._request)
         executor, request = self._executor, self._request
-        named = executor.profiles().get(request.profile)
+        named, redactable = executor.profiles().get(request.profile), executor.redactions.known
         profile = tighten(named, request)
         asked = asked_of(request, profile, named)
-        use = await use_profile(executor.gate, self._span, self._caller, self._about(profile), asked)
+        use = await use_profile(executor.gate, self._span, self._caller, self._about(profile), asked, redactable)
         profile = oblige(profile, use.obligations, named)
         self._subject = self._about(profile)
         analysis = await self._analysed()
         engine = executor.gate.engine.name
         decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, self._subject)
+        if names := use.obligations.redact + decision.obligations.redact:
+            self._redact(names)
         await self._span.decided("execution.start", decision, engine, use.revision)
-        require_allowed(decision)
+        require_allowed(decision, redactable)
         profile = oblige(profile, decision.obligations, named)
         runtime = self._runtime(profile.isolation)
         planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
         planned = replace(planned, report=_with_warnings(_with_warnings(planned.report, use), decision))
         return profile, planned, runtime
+
+    def _redact(self, names: tuple[str, ...]) -> None:
+        """From now on: of what the program makes, and of what is told and recorded about it."""
+        redactions = self._executor.redactions
+        self._redaction = redactions.demanded(names)
+        self._span.redaction = redactions.on_record(names)
+        self._executor.registry.redacted(self._execution_id, self._command())
 
     def _about(self, profile: ResolvedProfile) -> Subject:
         return Subject(
@@ -272,7 +286,7 @@ class _Line:
             await self._span.started(profile.name, profile.digest, planned.report, sandbox.host_uid)
             if profile.spec.mediate or profile.spec.report:
                 sandbox.mediate(self._mediated())
-            supervision = Supervision(sandbox, planned.exec, self._executor.clock, self.queue)
+            supervision = Supervision(sandbox, planned.exec, self._executor.clock, self.queue, self._redaction)
             undo.pop_all()
         self._supervision = supervision
         self._executor.registry.started(self._execution_id, planned.report)
@@ -289,13 +303,15 @@ class _Line:
         def older() -> Subject:
             return replace(subject, sandbox=replace(subject.sandbox, age_seconds=executor.clock.time() - since))
 
-        self._mediator = ExecMediator(executor.gate, self._span, self._caller, older)
+        self._mediator = ExecMediator(executor.gate, self._span, self._caller, older, self._redaction)
         return self._mediator
 
     async def _told(self, outcome: Outcome) -> None:
         """Nothing of the program is alive any more: on record first, then to the caller."""
         if self._mediator is not None:
             outcome = self._mediator.amended(outcome)
+        if self._redaction is not None:
+            outcome = self._redaction.outcome(outcome)
         self._executor.registry.ended(self._execution_id, outcome)
         self._executor.gate.left(self._caller.tenant, _bytes_out(outcome))
         await self._ended(outcome)
@@ -343,9 +359,13 @@ class _Line:
             tenant=self._caller.tenant,
             subject=self._caller.subject,
             profile=self._request.profile,
-            command=command_of(self._request)[:EXCERPT_CHARS],
+            command=self._command(),
             labels=self._request.labels,
         )
+
+    def _command(self) -> str:
+        command, redaction = command_of(self._request), self._span.redaction
+        return (command if redaction is None else redaction.text(command))[:EXCERPT_CHARS]
 
     def _outcome_without_run(self, reason: EndReason) -> Outcome:
         return Outcome(

@@ -9,7 +9,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -200,15 +200,15 @@ def on_record_before(action: Action, decision: Decision) -> bool:
     )
 
 
-def require_allowed(decision: Decision) -> None:
-    """Raises `PolicyDenied` for every verdict but those that let the action go ahead."""
+def require_allowed(decision: Decision, redactable: Container[str] = ()) -> None:
+    """Raises `PolicyDenied` for every verdict but those that let the action go ahead.
+
+    `redactable` names what can be taken out of what comes of this action; of most nothing comes.
+    """
     match decision.verdict:
         case Verdict.ALLOW | Verdict.WARN | Verdict.TRANSFORM:
             if decision.obligations.redact:
-                raise Unenforceable(
-                    f"policy demands redaction of {decision.obligations.redact!r}, which this version cannot do",
-                    reason="obligation_unsupported",
-                )
+                _require_redactable(decision.obligations.redact, redactable)
         case Verdict.DENY | Verdict.ESCALATE:
             reasons = "; ".join(f"{reason.code}: {reason.message}" for reason in decision.reasons)
             raise PolicyDenied(
@@ -219,6 +219,15 @@ def require_allowed(decision: Decision) -> None:
             )
         case _:
             assert_never(decision.verdict)
+
+
+def _require_redactable(names: tuple[str, ...], redactable: Container[str]) -> None:
+    if unknown := [name for name in names if name not in redactable]:
+        raise Unenforceable(
+            f"policy demands redaction of {unknown!r:.200}, and no such pattern is known for this action; "
+            "for a program that starts, name one that is shipped or add it to 'redaction.patterns'",
+            reason="obligation_unsupported",
+        )
 
 
 def _repeatable(engine: PolicyEngine) -> bool:
@@ -261,6 +270,7 @@ def _only_tightens(obligations: object) -> bool:
             for name, number in obligations.limits
         )
         and (obligations.runtime_floor is None or isinstance(obligations.runtime_floor, Isolation))
+        and isinstance(obligations.redact, tuple)
         and all(isinstance(name, str) for name in obligations.redact)
         and (obligations.approval is None or _well_ruled(obligations.approval))
     )

@@ -76,6 +76,11 @@ class Registry:
     def add(self, record: ExecutionRecord, running: Running) -> None:
         self._live[record.execution_id] = _Entry(replace(record, requested_at=self._now()), running)
 
+    def redacted(self, execution_id: str, command: str) -> None:
+        """From now on its command is told so."""
+        entry = self._live[execution_id]
+        entry.record = replace(entry.record, command=command)
+
     def started(self, execution_id: str, report: EnforcementReport) -> None:
         entry = self._live[execution_id]
         entry.record = replace(entry.record, state=ExecutionState.RUNNING, started_at=self._now(), report=report)

@@ -14,6 +14,7 @@ from sandboxd.errors import AuditUnavailable
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Caller, Decision, Obligations, Outcome, Reason, RefusedCalls, Verdict, Violation
 from sandboxd.profile.seccomp import known_numbers
+from sandboxd.redaction.redaction import Redaction
 from sandboxd.span import Span
 
 MOST_VIOLATIONS = 16
@@ -27,8 +28,16 @@ log = logging.getLogger(__name__)
 class ExecMediator:
     """Implements `runtime.base.Mediator`. `subject` is asked for each question: a sandbox grows older."""
 
-    def __init__(self, gate: Gate, span: Span, caller: Caller, subject: Callable[[], Subject]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        span: Span,
+        caller: Caller,
+        subject: Callable[[], Subject],
+        redaction: Redaction | None = None,
+    ) -> None:
         self._gate = gate
+        self._redaction = redaction
         self._span = span
         self._caller = caller
         self._subject = subject
@@ -79,7 +88,8 @@ class ExecMediator:
 
     def _remember(self, action: ProcessExec, decision: Decision) -> None:
         code = decision.reasons[0].code if decision.reasons else "policy_denied"
-        image, count = self._denied.get(code, (action.image, 0))
+        named = action.image if self._redaction is None else self._redaction.text(action.image)
+        image, count = self._denied.get(code, (named, 0))
         if count or len(self._denied) < MOST_VIOLATIONS:
             self._denied[code] = (image, count + 1)
         if len(self._messages) < MOST_MESSAGES:

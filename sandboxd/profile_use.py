@@ -4,6 +4,8 @@ An answer that is remembered and plain is not on record again: the first one is,
 lets anything through whose first answer could not be recorded. Called by `execution`.
 """
 
+from collections.abc import Container
+
 from sandboxd.action import ProfileUse
 from sandboxd.errors import AuditUnavailable
 from sandboxd.gate import Gate, Subject, on_record_before, require_allowed
@@ -12,8 +14,10 @@ from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.span import Span
 
 
-async def use_profile(gate: Gate, span: Span, caller: Caller, subject: Subject, action: ProfileUse) -> Decision:
-    """The decision, which lets it be used; `PolicyDenied` where it does not."""
+async def use_profile(
+    gate: Gate, span: Span, caller: Caller, subject: Subject, action: ProfileUse, redactable: Container[str] = ()
+) -> Decision:
+    """The decision, which lets it be used; `PolicyDenied` where it does not. `redactable` as for `require_allowed`."""
     engine = gate.engine.name
     decision = await gate.decide(action, caller, subject)
     if on_record_before(action, decision):
@@ -24,7 +28,7 @@ async def use_profile(gate: Gate, span: Span, caller: Caller, subject: Subject, 
         except AuditUnavailable:
             gate.forget()
             raise
-    require_allowed(decision)
+    require_allowed(decision, redactable)
     return decision
 
 

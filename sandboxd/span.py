@@ -1,8 +1,8 @@
 """The audit span of one execution: opens with execution.requested, closes with execution.ended or execution.refused.
 
 Holds the ids that every event carries, so that no event of a line can forget one. Tenant text is only ever a field
-value, which the recorder cuts; values of the environment, stdin and file contents never reach the record. Called by
-`execution` alone.
+value, which the recorder cuts; values of the environment, stdin and file contents never reach the record, and neither
+does what `redaction` takes out. Called by `execution` alone.
 """
 
 import hashlib
@@ -38,6 +38,7 @@ from sandboxd.model import (
     SandboxUsage,
     State,
 )
+from sandboxd.redaction.redaction import Redaction
 
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?", re.ASCII
@@ -116,14 +117,17 @@ class Span:
     def __init__(self, log: EventLog, caller: Caller, execution_id: str, sandbox_id: str, trace_id: str) -> None:
         self.policy_revision = ""
         self.trace_id = trace_id
+        self.redaction: Redaction | None = None  # of what is written from now on
         self._log = log
         self._caller = caller
         self._execution_id = execution_id
         self._sandbox_id = sandbox_id
 
     async def requested(self, request: ExecuteRequest) -> None:
-        input_sha256 = self._log.store(redacted_input(request, self._caller))
-        command = command_of(request)
+        document, command = redacted_input(request, self._caller), command_of(request)
+        if self.redaction is not None:
+            document, command = self.redaction.document(document), self.redaction.text(command)
+        input_sha256 = self._log.store(document)
         language = "" if isinstance(request.program, ArgvProgram) else request.program.language
         await self._log.record(
             ExecutionRequested(
@@ -145,8 +149,7 @@ class Span:
 
     async def decided(self, action: str, decision: Decision, engine: str, profile_revision: str = "") -> None:
         self.policy_revision = decision.revision
-        # Without one the action could not even be written as an input.
-        input_sha256 = self._log.store(decision.input_json) if decision.input_json else ""
+        input_sha256 = self._stored(decision.input_json)
         await self._log.record(
             PolicyDecided(
                 *self._ids(),
@@ -175,18 +178,21 @@ class Span:
         )
 
     async def exec_decided(self, action: ProcessExec, decision: Decision, engine: str, layer: str) -> None:
+        image, command, cwd = action.image, " ".join(action.argv), action.cwd
+        if self.redaction is not None:
+            image, command, cwd = map(self.redaction.text, (image, command, cwd))
         await self._log.record(
             ProcessExecDecided(
                 *self._ids(decision.revision),
-                image=action.image,
-                command=" ".join(action.argv),
+                image=image,
+                command=command,
                 arguments=len(action.argv),
-                cwd=action.cwd,
+                cwd=cwd,
                 pid=action.pid,
                 parent_pid=action.parent_pid,
                 verdict=decision.verdict,
                 reason_codes=tuple(reason.code for reason in decision.reasons),
-                input_sha256=self._log.store(decision.input_json) if decision.input_json else "",
+                input_sha256=self._stored(decision.input_json),
                 engine=engine,
                 remembered=decision.remembered,
                 layer=layer,
@@ -230,8 +236,14 @@ class Span:
                 stderr_bytes=usage.stderr_bytes,
                 limits_hit=tuple(limit.value for limit in outcome.limits_hit),
                 violations=tuple(f"{violation.layer}:{violation.code}" for violation in outcome.violations),
+                redactions=outcome.redactions,
             )
         )
+
+    def _stored(self, input_json: bytes) -> str:
+        if not input_json:
+            return ""  # the action could not even be written as an input
+        return self._log.store(input_json if self.redaction is None else self.redaction.document(input_json))
 
     def _ids(self, revision: str = "") -> tuple[str, str, str, str, str, str]:
         """The fields common to all events, in their order; of another decision than the one to start, its revision."""

@@ -6,11 +6,12 @@ by `supervise`, `span` and `mediation`.
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sandboxd.model import Collected, Outcome, OutputFile
 from sandboxd.redaction.document import redacted
-from sandboxd.redaction.patterns import Patterns
+from sandboxd.redaction.patterns import Catalogue, Patterns
 from sandboxd.redaction.stream import StreamRedactor
 
 PIECE_BYTES = 16 * 1024  # of a file at once, so that others get their turn
@@ -88,3 +89,20 @@ class Redaction:
 
     def _count(self, name: str) -> None:
         self._counts[name] += 1
+
+
+class Redactions:
+    """What this node can take out, and what (`requests`) it takes out of the record of every request."""
+
+    def __init__(self, catalogue: Catalogue | None = None, requests: tuple[str, ...] = ()) -> None:
+        self.known = catalogue or Catalogue()
+        self._requests = requests
+        self.of_requests = Redaction(self.known.patterns(requests)) if requests else None
+
+    def demanded(self, names: Iterable[str]) -> Redaction:
+        """For the output of one execution; names that are not known are left out."""
+        return Redaction(self.known.patterns(names))
+
+    def on_record(self, names: Iterable[str]) -> Redaction:
+        """For the record of one of which policy has demanded that."""
+        return Redaction(self.known.patterns((*names, *self._requests)))

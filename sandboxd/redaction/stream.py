@@ -58,7 +58,7 @@ class StreamRedactor:
                 ahead.append((span, number))
                 if span.opens:
                     self._found(search.pattern.name)
-        decided = min(search.decided for search in self._searches)
+        decided = min((search.decided for search in self._searches), default=self._base + len(self._text))
         # What goes on comes first: whatever begins where it went on overlaps it.
         ahead.sort(key=lambda entry: (entry[0].start, entry[0].opens, entry[1]))
         out = self._passed(decided)

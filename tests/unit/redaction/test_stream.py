@@ -140,3 +140,9 @@ def test_a_match_that_goes_on_for_ever_is_not_held_in_memory() -> None:
 def test_nothing_at_all_comes_to_nothing() -> None:
     assert redacted([], Catalogue().patterns(SHIPPED)) == (b"", Counter())
     assert redacted([b"", b""], Catalogue().patterns(SHIPPED)) == (b"", Counter())
+
+
+def test_without_patterns_everything_is_passed_on() -> None:
+    redactor = StreamRedactor(Catalogue().patterns(["nonsense"]), lambda _: None)
+    assert redactor.feed(SAMPLES["jwt"]) == SAMPLES["jwt"]
+    assert redactor.finish() == b""
