@@ -7,7 +7,8 @@ import pytest
 
 from sandboxd.action import ExecutionStart, NetConnect, SecretUse
 from sandboxd.approval.binding import Content
-from sandboxd.gate import Gate, Subject
+from sandboxd.errors import Unenforceable
+from sandboxd.gate import Gate, Subject, require_allowed
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, Seen
 from tests.fakes.approvals import BOB, Office
@@ -140,6 +141,8 @@ async def test_what_is_carried_is_looked_at_only_where_people_decide() -> None:
         (replace(ALLOW, obligations=Obligations(approval=Approval(float("inf"), ()))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations(approval=Approval(1.0, (), 0))), "policy_malformed"),
         (replace(ALLOW, obligations=Obligations(approval=Approval(1.0, "a"))), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, obligations=Obligations(redact="jwt")), "policy_malformed"),  # type: ignore[arg-type]
+        (replace(ALLOW, obligations=Obligations(redact=(7,))), "policy_malformed"),  # type: ignore[arg-type]
     ],
     ids=str,
 )
@@ -148,6 +151,16 @@ async def test_whatever_is_wrong_with_the_engine_is_a_deny(answer: object, code:
     assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, code)
     assert decision.revision
     assert "secret detail" not in str(decision)
+
+
+def test_redaction_is_demanded_of_patterns_that_are_known_and_of_actions_that_have_an_output() -> None:
+    demanding = replace(ALLOW, obligations=Obligations(redact=("jwt", "theirs")))
+    require_allowed(demanding, {"jwt", "theirs", "more"})
+    for redactable, unknown in (({"jwt"}, "['theirs']"), ((), "['jwt', 'theirs']")):
+        with pytest.raises(Unenforceable) as caught:
+            require_allowed(demanding, redactable)
+        assert caught.value.reason == "obligation_unsupported"
+        assert unknown in caught.value.message
 
 
 async def test_an_action_that_is_not_text_is_denied_without_asking() -> None:

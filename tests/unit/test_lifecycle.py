@@ -49,6 +49,13 @@ def outcome(execution_id: str) -> Outcome:
     return Outcome(execution_id, EndReason.EXITED, 0, None, Usage(0.1), files=(OutputFile("big", b"x" * 1000, 0o644),))
 
 
+def test_command_is_told_as_it_was_redacted() -> None:
+    node = registry()
+    add(node, "a")
+    node.redacted("a", "tr[redacted:x]")
+    assert node.get("a", CALLER).command == "tr[redacted:x]"
+
+
 def test_record_follows_the_execution_through_its_states() -> None:
     node = registry()
     add(node, "a")

@@ -34,6 +34,8 @@ from sandboxd.model import (
 from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.seccomp import known_numbers
+from sandboxd.redaction.patterns import Catalogue, Source
+from sandboxd.redaction.redaction import Redaction
 from sandboxd.span import Span
 from tests.fakes.approvals import Office
 from tests.fakes.policy import CALLER, FakeEngine
@@ -54,10 +56,13 @@ class Mediated:
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     age: float = 1.5
     approvals: Approvals | None = None
+    redaction: Redaction | None = None
 
     def __post_init__(self) -> None:
         span = Span(self.recorder, CALLER, "e" * 32, "a" * 32, "c" * 32)
-        self.mediator = ExecMediator(Gate(self.engine, approvals=self.approvals), span, CALLER, self._subject)
+        span.redaction = self.redaction
+        gate = Gate(self.engine, approvals=self.approvals)
+        self.mediator = ExecMediator(gate, span, CALLER, self._subject, self.redaction)
 
     def _subject(self) -> Subject:
         return Subject(ProfileFacts("p", "0" * 64, ()), SandboxFacts("a" * 32, Isolation.PROCESS, self.age))
@@ -98,6 +103,19 @@ async def test_answer_is_on_record_with_image_and_command(mediated: Mediated) ->
     assert (event.image, event.command, event.arguments, event.cwd) == ("/usr/bin/id", "id -u", 2, "/workspace")
     assert (event.pid, event.parent_pid, event.verdict, event.reason_codes) == (7, 2, "warn", ("hm",))
     assert (event.layer, event.engine, event.policy_revision) == ("", "fake", "fake-9")
+
+
+async def test_what_is_redacted_is_neither_on_record_nor_told() -> None:
+    secret = "xx_" + "a" * 40
+    redaction = Redaction(Catalogue({"xx": Source("xx_a{40}", 43)}).patterns(["xx"]))
+    mediated = Mediated(redaction=redaction)
+    image = f"/{'d' * 180}/{secret}"  # cut in the middle of it where it is told
+    assert not await mediated.asks(NO, replace(ACTION, image=image, argv=("id", secret), cwd=f"/{secret}"))
+    event = mediated.event()
+    assert (event.image[-13:], event.command, event.cwd) == ("[redacted:xx]", "id [redacted:xx]", "/[redacted:xx]")
+    assert secret.encode() not in mediated.recorder.documents[event.input_sha256]
+    (violation,) = mediated.mediator.amended(OUTCOME).violations
+    assert "xx_" not in violation.detail
 
 
 async def test_no_is_on_record_with_its_layer_and_reaches_the_caller(mediated: Mediated) -> None:

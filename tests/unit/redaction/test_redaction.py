@@ -1,8 +1,34 @@
-from sandboxd.model import Collected, EndReason, Outcome, OutputFile, Usage, Violation
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.errors import Unenforceable
+from sandboxd.event import ExecutionEnded, ExecutionRequested, PolicyDecided
+from sandboxd.model import (
+    ArgvProgram,
+    Chunk,
+    Collected,
+    Decision,
+    EndReason,
+    ExecuteRequest,
+    ExitStatus,
+    Obligations,
+    Outcome,
+    OutputFile,
+    Stream,
+    Usage,
+    Verdict,
+    Violation,
+)
+from sandboxd.profile.load import load_profiles
 from sandboxd.redaction.document import REDACTED
 from sandboxd.redaction.patterns import Catalogue, Source
-from sandboxd.redaction.redaction import GROWN, NAMED, PIECE_BYTES, Redaction
+from sandboxd.redaction.redaction import GROWN, NAMED, PIECE_BYTES, Redaction, Redactions
+from tests.fakes.runtime import FakeProgram
 from tests.unit.redaction.samples import SAMPLES
+from tests.unit.test_execution import CALLER, PROFILES, Node
 
 TOKEN = SAMPLES["github-token"].decode()
 OUTCOME = Outcome("e1", EndReason.EXITED, 0, None, Usage(wall_seconds=1.0))
@@ -84,3 +110,121 @@ async def test_files_that_their_markers_make_too_long_together_do_not_go() -> No
     assert [one.path for one in got.files] == ["a", "c"]
     assert got.skipped == (("b", GROWN),)
     assert got.limit_reached
+
+
+# --- one execution, whole
+
+OURS = Source("ours_[a-z]{4}", 9)
+REQUEST = ExecuteRequest(ArgvProgram(("/bin/echo", TOKEN, "ours_word")), collect=("*",))
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    made = Node(load_profiles([PROFILES]))
+    made.executor.redactions = Redactions(Catalogue({"ours": OURS}))
+    yield made
+    await made.analyser.close()
+
+
+def demand(*names: str) -> Decision:
+    return Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=names))
+
+
+def prints(node: Node, *pieces: bytes) -> None:
+    async def script(program: FakeProgram) -> ExitStatus:
+        node.runtime.sandboxes[-1].files = (OutputFile("out.txt", b"".join(pieces), 0o644),)
+        for piece in pieces:
+            await program.stdout(piece)
+            await program.stderr(piece)
+        return ExitStatus(0, None)
+
+    node.runtime.script = script
+
+
+async def test_what_is_told_kept_and_counted_of_an_execution_holds_no_match(node: Node) -> None:
+    prints(node, b"x ", *(bytes((byte,)) for byte in TOKEN.encode()), b" ours_word")
+    node.engine.answer = demand("github-token")
+    items = await node.items(REQUEST)
+    rest = b"x [redacted:github-token] ours_word"
+    streams = dict.fromkeys(Stream, b"")
+    for chunk in items:
+        if isinstance(chunk, Chunk):
+            assert chunk.offset == len(streams[chunk.stream])
+            streams[chunk.stream] += chunk.data
+    assert streams == dict.fromkeys(Stream, rest)
+    outcome = items[-1]
+    assert isinstance(outcome, Outcome)
+    assert [file.content for file in outcome.files] == [rest]
+    assert outcome.redactions == (("github-token", 3),)
+    assert node.registry.logs(outcome.execution_id, CALLER) == (rest, rest)
+    record = node.registry.get(outcome.execution_id, CALLER)
+    assert record.command == "/bin/echo [redacted:github-token] ours_word"
+    assert record.outcome is not None and record.outcome.redactions == outcome.redactions
+    ended = node.recorder.events[-1]
+    assert isinstance(ended, ExecutionEnded)
+    assert ended.redactions == outcome.redactions
+
+
+async def test_profile_and_program_may_both_demand(node: Node) -> None:
+    prints(node, TOKEN.encode(), b" ours_word")
+    node.engine.use, node.engine.answer = demand("ours"), demand("github-token")
+    outcome = (await node.items(REQUEST))[-1]
+    assert isinstance(outcome, Outcome)
+    assert outcome.redactions == (("github-token", 3), ("ours", 3))
+
+
+async def test_without_a_demand_nothing_is_taken_out(node: Node) -> None:
+    prints(node, TOKEN.encode())
+    items = await node.items(REQUEST)
+    assert b"".join(item.data for item in items if isinstance(item, Chunk)) == TOKEN.encode() * 2
+    outcome = items[-1]
+    assert isinstance(outcome, Outcome)
+    assert outcome.redactions == ()
+
+
+@pytest.mark.parametrize("where", ["use", "answer"])
+async def test_unknown_name_beside_a_known_one_is_refused_and_nothing_runs(node: Node, where: str) -> None:
+    setattr(node.engine, where, demand("github-token", "theirs"))
+    error = await node.refusal(REQUEST)
+    assert type(error) is Unenforceable
+    assert error.reason == "obligation_unsupported"
+    assert "'theirs'" in error.message and "github-token" not in error.message
+    assert node.runtime.launches == []
+
+
+async def test_what_was_decided_on_is_stored_without_what_is_demanded(node: Node) -> None:
+    node.engine.answer = demand("github-token")
+    await node.items(REQUEST)
+    (decided,) = (
+        event for event in node.recorder.events if isinstance(event, PolicyDecided) if "start" in event.action
+    )
+    stored = json.loads(node.recorder.documents[decided.input_sha256])
+    assert stored["action"]["argv"] == ["/bin/echo", {REDACTED: "github-token"}, "ours_word"]
+    # What was asked for was on record before anybody knew of the demand.
+    assert TOKEN.encode() in node.recorder.documents[requested(node).input_sha256]
+
+
+async def test_record_of_a_request_is_without_what_the_node_takes_out_of_all(node: Node) -> None:
+    node.executor.redactions = Redactions(Catalogue({"ours": OURS}), ("github-token",))
+    prints(node, TOKEN.encode())
+    node.engine.answer = demand("ours")
+    items = await node.items(REQUEST)
+    event = requested(node)
+    assert event.command == "/bin/echo [redacted:github-token] ours_word"
+    assert TOKEN.encode() not in b"".join(node.recorder.documents.values())
+    assert b"".join(item.data for item in items if isinstance(item, Chunk)) == TOKEN.encode() * 2
+    (record,) = node.registry.list(CALLER)
+    assert record.command == "/bin/echo [redacted:github-token] [redacted:ours]"
+
+
+async def test_command_is_redacted_before_it_is_cut(node: Node) -> None:
+    node.executor.redactions = Redactions(requests=("github-token",))
+    await node.items(replace(REQUEST, program=ArgvProgram(("/bin/echo", "x" * 490, TOKEN))))
+    (record,) = node.registry.list(CALLER)
+    assert TOKEN[:4] not in record.command
+
+
+def requested(node: Node) -> ExecutionRequested:
+    event = node.recorder.events[0]
+    assert isinstance(event, ExecutionRequested)
+    return event
