@@ -19,6 +19,7 @@ from sandboxd.errors import PolicyInvalid
 
 _INT64 = 1 << 63
 _DEEPEST = 64
+_LONGEST_NUMBER = 400  # characters; the largest double has 309 digits
 
 
 class Number(str):
@@ -188,6 +189,9 @@ def _check(value: object, depth: int = 0) -> None:
         case list():
             for item in value:
                 _check(item, depth + 1)
+        case Number():
+            if len(value) > _LONGEST_NUMBER:
+                raise ValueError(f"a number has {len(value)} characters, over {_LONGEST_NUMBER}")
         case str():
             value.encode()  # a lone surrogate is no text, and UnicodeEncodeError is a ValueError
         case _:

@@ -12,6 +12,7 @@ from sandboxd.policy import bundle_data
 
 MANIFEST = ".manifest"
 EVERYTHING = ("",)
+MAX_VERSION = (1 << 63) - 1  # what the API and other readers of the record can hold
 _KEYS = frozenset({"revision", "roots", "rego_version", "file_rego_versions", "metadata", "wasm"})
 
 
@@ -62,14 +63,16 @@ def _versions(name: str, value: object) -> list[object]:
 
 def _release(name: str, metadata: object) -> int:
     match metadata:
-        case {"sandboxd": {"version": int(version), **rest}} if version > 0 and not isinstance(version, bool):
+        case {"sandboxd": {"version": int(version), **rest}} if 0 < version <= MAX_VERSION and version is not True:
             if rest:
                 raise PolicyInvalid(
                     f"{name}: unknown key {min(map(str, rest))!r} in metadata.sandboxd; known is 'version'"
                 )
             return version
         case {"sandboxd": other}:
-            raise PolicyInvalid(f"{name}: metadata.sandboxd {other!r} is not {{'version': N}} with N from 1")
+            raise PolicyInvalid(
+                f"{name}: metadata.sandboxd {other!r} is not {{'version': N}} with N from 1 to {MAX_VERSION}"
+            )
         case dict():
             return 0
         case _:

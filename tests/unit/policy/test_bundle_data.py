@@ -30,6 +30,7 @@ def test_hash_is_of_the_canonical_text() -> None:
         (b'{"\\ud800": 1}', "surrogates not allowed"),
         (b"[" * 66 + b"]" * 66, "nested deeper than 64"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"a": [' + b"1" * 5000 + b"]}", "a number has 5000 characters, over 400"),
         (b"\xff", "not JSON"),
         (b"", "not JSON"),
     ],

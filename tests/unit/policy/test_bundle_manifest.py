@@ -31,6 +31,8 @@ def test_manifest_says_revision_roots_and_release() -> None:
         (b'{"metadata": {"sandboxd": 1}}', "N from 1"),
         (b'{"metadata": {"sandboxd": {"version": 0}}}', "N from 1"),
         (b'{"metadata": {"sandboxd": {"version": true}}}', "N from 1"),
+        (b'{"metadata": {"sandboxd": {"version": 9223372036854775808}}}', "N from 1 to 9223372036854775807"),
+        (b'{"revision": ' + b"7" * 5000 + b"}", "a number has 5000 characters"),
         (b'{"metadata": {"sandboxd": {"version": 1, "x": 1}}}', "unknown key 'x'"),
     ],
 )
