@@ -1,11 +1,13 @@
-"""Finds source that stands in an argument: `python3 -c CODE`, `bash -c CODE`, `node -e CODE`.
+"""Finds source that stands in an argument: `python3 -c CODE`, `bash -c CODE`, `env node -e CODE`.
 
 Follows how each interpreter reads its own options, for the usual ones; code in a file or on standard input is not seen.
 Called by `analyser`, and by the languages for the commands that they find in source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from sandboxd.analysis import known
 
 PYTHON, SHELL, JAVASCRIPT = "python", "shell", "javascript"
 # What a profile may call an interpreter, and the name of its program.
@@ -16,6 +18,7 @@ LANGUAGES = {
 }
 _SHELL_TAKES_A_WORD = frozenset({"--rcfile", "--init-file"})
 _NODE_TAKES_A_WORD = frozenset({"-r", "--require", "--import", "--loader", "-C", "--conditions", "--input-type"})
+_TAKES_A_WORD = _SHELL_TAKES_A_WORD | _NODE_TAKES_A_WORD | {"-o", "-O", "+o", "+O", "-W", "-X"}
 _NODE_CODE = frozenset({"-e", "--eval", "-p", "--print", "-pe"})
 
 
@@ -30,17 +33,74 @@ class Code:
 
 def interpreter_of(program: str) -> str:
     """The language that a program of that name or path interprets, versions aside; empty if none is known."""
-    name = program.rpartition("/")[2]
+    name = short(program)
     return LANGUAGES.get(name) or LANGUAGES.get(name.rstrip("0123456789."), "")
 
 
+def short(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 def code_in(argv: Sequence[str]) -> Code | None:
-    """The source that this command line hands to an interpreter."""
-    language = interpreter_of(argv[0]) if len(argv) > 1 else ""
-    if not language:
-        return None
-    text = _READ[language](argv[1:])
-    return None if text is None else Code(language, text)
+    """The source that this command line hands to an interpreter, also through `env` and its like."""
+    for start, end in commands(argv):
+        if language := interpreter_of(argv[start]):
+            text = _READ[language](argv[start + 1 : end])
+            return None if text is None else Code(language, text)
+    return None
+
+
+def reads_its_program(argv: Sequence[str]) -> bool:
+    """Whether an interpreter with this command line takes its program from standard input."""
+    options = argv[1:]
+    for index, word in enumerate(options):
+        if word in ("-", "-s", "/dev/stdin"):
+            return True
+        if not word.startswith(("-", "+")):
+            return options[index - 1] in _TAKES_A_WORD if index else False
+        if interpreter_of(argv[0]) == PYTHON and word.startswith("-m"):
+            return False
+    return code_in(argv) is None and known.OTHER_INTERPRETERS.get(short(argv[0]), frozenset()).isdisjoint(options)
+
+
+def commands(words: Sequence[str | None]) -> Iterator[tuple[int, int]]:
+    """Where the command begins and ends, and those that it runs in turn (`sudo -u x env A=b sh`, `find -exec sh`)."""
+    waiting = [(0, len(words))]
+    while waiting:
+        start, end = waiting.pop()
+        if start >= end:
+            continue
+        yield start, end
+        name = short(words[start] or "")
+        if name == "find":
+            waiting.extend(_executed(words, start, end))
+        elif name in known.WRAPPERS:
+            waiting.append((_after_options(name, words, start, end), end))
+
+
+def _executed(words: Sequence[str | None], start: int, end: int) -> list[tuple[int, int]]:
+    """Last first."""
+    found = []
+    for place in range(end - 1, start, -1):
+        if words[place] in known.EXECUTING_OPTIONS:
+            found.append((place + 1, end))
+            end = place
+    return found
+
+
+def _after_options(name: str, words: Sequence[str | None], start: int, end: int) -> int:
+    """Past its own words: also those of `env A=b`, `timeout 5s`, `flock FILE`."""
+    taking = {f"-{letter}" for letter in known.WRAPPERS[name]} | known.LONG_OPTIONS_OF_A_WORD
+    files = name in known.WRAPPERS_OF_A_FILE
+    place = start + 1
+    while place < end:
+        word = words[place] or ""
+        if not word.startswith("-") and "=" not in word and not word[:1].isdigit():
+            if not files:
+                break
+            files = False
+        place += 2 if word in taking else 1
+    return place
 
 
 def _python(words: Sequence[str]) -> str | None:

@@ -146,6 +146,30 @@ DECODERS = frozenset({"base64", "base32", "basenc", "xxd", "uudecode", "openssl"
 WRAPPERS = {
     "sudo": "ugChpRTDrt", "doas": "uC", "env": "uCS", "nohup": "", "nice": "n", "ionice": "cnp", "time": "fo",
     "timeout": "ks", "setsid": "", "stdbuf": "ioe", "xargs": "aIEdnPsL", "exec": "a", "command": "", "builtin": "",
-    "busybox": "", "unshare": "", "chroot": "", "strace": "eopsu",
+    "busybox": "", "unshare": "", "chroot": "", "strace": "eopsu", "coproc": "", "flock": "wE", "watch": "n",
+    "parallel": "jaIS", "runuser": "ugG", "setpriv": "",
 }  # fmt: skip
+WRAPPERS_OF_A_FILE = frozenset({"chroot", "flock"})  # one word of theirs comes before the command
+LONG_OPTIONS_OF_A_WORD = frozenset(
+    {
+        "--user", "--group", "--host", "--prompt", "--chdir", "--unset", "--signal", "--kill-after", "--adjustment",
+        "--max-args", "--max-procs", "--delimiter", "--arg-file", "--output", "--timeout", "--interval", "--jobs",
+        "--reuid", "--regid", "--groups",
+    }
+)  # fmt: skip
 EXECUTING_OPTIONS = frozenset({"-exec", "-execdir", "-ok", "-okdir"})  # of find
+# Commands with a line for a shell in an option.
+LINE_OPTIONS = {
+    **dict.fromkeys(("su", "runuser", "script", "flock"), ("-c", "--command")),
+    "env": ("-S", "--split-string"),
+}
+# What the variables begin with that make a program load or run something else.
+STEERING_VARIABLES = ("LD_", "BASH_ENV", "ENV", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "NODE_OPTIONS", "PERL5",
+                      "RUBYOPT", "GIT_", "PROMPT_COMMAND")  # fmt: skip
+# Interpreters of languages that are not read, each with its options that take code.
+OTHER_INTERPRETERS = {
+    "perl": frozenset({"-e", "-E"}),
+    "ruby": frozenset({"-e"}),
+    "php": frozenset({"-r"}),
+    "lua": frozenset({"-e"}),
+}

@@ -4,15 +4,25 @@ The grammar is bash's, for every shell. Words count as far as they are literal; 
 Only ever called in the worker.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
 from sandboxd.analysis import known
-from sandboxd.analysis.commandline import SHELL, Code, code_in, interpreter_of
+from sandboxd.analysis.commandline import (
+    SHELL,
+    Code,
+    code_in,
+    commands,
+    interpreter_of,
+    reads_its_program,
+    short,
+)
 from sandboxd.analysis.report import Report
-from sandboxd.analysis.tree import line_of, nodes, text_of, understood
+from sandboxd.analysis.tree import line_of, nested, text_of, understood
 from sandboxd.finding import FindingCode
 
 _PARSER = Parser(Language(tree_sitter_bash.language()))
@@ -23,153 +33,196 @@ _WORDS = frozenset({"word", "string", "raw_string", "ansi_c_string", "concatenat
                     "arithmetic_expansion", "brace_expression"})  # fmt: skip
 _PATHS = frozenset({"word", "string_content", "raw_string", "ansi_c_string", "heredoc_body", "concatenation"})
 _DEEPEST = 32
+_MOST_READERS = 8
+_MOST_OPTIONS = 8  # of a command that runs what follows: it may run itself, over and over
+
+
+@dataclass(slots=True)
+class _Commands:
+    """Of a part of the source: which of its commands take their program from what they are fed, which fetch or decode.
+
+    By their short names, in the order of the source.
+    """
+
+    readers: dict[str, None] = field(default_factory=dict)
+    sources: dict[str, None] = field(default_factory=dict)
+
+    def before(self, later: "_Commands") -> "_Commands":
+        readers = self.readers | later.readers
+        return _Commands(dict.fromkeys(list(readers)[:_MOST_READERS]), self.sources | later.sources)
 
 
 def read(source: bytes, report: Report) -> bool:
     """Whether all of it was understood."""
     tree = _PARSER.parse(source)
-    for node in nodes(tree):
-        match node.type:
-            case "command":
-                _command(node, report)
-            case "pipeline":
-                _pipeline(node, report)
-            case "redirected_statement":
-                _fed(node, report)
-            case kind if kind in _PATHS:
-                _touches(node, report)
-            case _:
-                pass
+    found = list(nested(tree))
+    reader = _Reader(found, report)
+    for node, _ in found:
+        reader.look(node)
     return understood(tree, report)
 
 
-def _command(node: Node, report: Report) -> None:
-    words = _words(node)
-    line = line_of(node)
-    for child in node.named_children:
-        if child.type == "variable_assignment" and (name := child.child_by_field_name("name")):
-            report.add(FindingCode.COMMAND_ENV, text_of(name), line)
-        elif child.type == "herestring_redirect":
-            _feeds(list(_readers(node)), child, _literal(child.named_children[-1]), report)
-    for names in _unwrapped([_literal(word) for word in words]):
-        _named(names, report, line)
-    _evaluates(words, report, line)
+class _Reader:
+    def __init__(self, found: Sequence[tuple[Node, int]], report: Report) -> None:
+        self._report = report
+        self._commands = _commands_below(found)
+
+    def look(self, node: Node) -> None:
+        match node.type:
+            case "command":
+                self._command(node)
+            case "pipeline":
+                self._pipeline(node)
+            case "redirected_statement":
+                self._fed(node)
+            case "declaration_command":
+                self._exports(node)
+            case kind if kind in _PATHS:
+                _touches(node, self._report)
+            case _:
+                pass
+
+    def _below(self, node: Node) -> _Commands:
+        return self._commands.get(node.id, _NO_COMMANDS)
+
+    def _command(self, node: Node) -> None:
+        words = _words(node)
+        line = line_of(node)
+        for child in node.named_children:
+            if child.type == "variable_assignment" and (name := child.child_by_field_name("name")):
+                self._report.add(FindingCode.COMMAND_ENV, text_of(name), line)
+            elif child.type == "herestring_redirect":
+                self._feeds(node, child, _literal(child.named_children[-1]))
+        names = [_literal(word) for word in words]
+        for start, end in commands(names):
+            _named(names, start, end, self._report, line)
+            self._evaluates(words, names, start, end, line)
+
+    def _exports(self, node: Node) -> None:
+        """For all commands that follow: told of what makes a program load something else."""
+        words = [text_of(child) for child in node.children if child.type != "variable_assignment"]
+        if words[:1] == ["export"] or any(word.startswith("-") and "x" in word for word in words):
+            for child in node.named_children:
+                name = child.child_by_field_name("name") if child.type == "variable_assignment" else None
+                if name is not None and text_of(name).startswith(known.STEERING_VARIABLES):
+                    self._report.add(FindingCode.COMMAND_ENV, text_of(name), line_of(node))
+
+    def _evaluates(self, words: Sequence[Node], names: Sequence[str | None], start: int, end: int, line: int) -> None:
+        """Text becomes code: `eval`, `bash -c`, `source <(…)`; worse if a command inside decodes or fetches it."""
+        name = short(names[start] or "")
+        if name != "eval" and name not in _SOURCES and not _interprets(name):
+            return
+        arguments = words[start + 1 : end]
+        if _interprets(name):
+            plain = [word or "" for word in names[start:end]]
+            streamed = any(word.type == "process_substitution" for word in arguments)
+            coded = not known.OTHER_INTERPRETERS.get(name, frozenset()).isdisjoint(plain)
+            if not streamed and not coded and code_in(plain) is None:
+                return
+        if name not in _SOURCES:
+            self._report.add(FindingCode.EVAL_STRING, name, line)
+        for argument in arguments:
+            self._from(self._below(argument).sources, line)
+
+    def _pipeline(self, node: Node) -> None:
+        """`curl … | sh`: what is in front of an interpreter that reads its input."""
+        before: dict[str, None] = {}
+        for place, part in enumerate(node.named_children):
+            below = self._below(part)
+            for name in below.readers if place else ():
+                self._report.add(FindingCode.EVAL_STRING, name, line_of(part))
+                self._from(before, line_of(part))
+            before |= below.sources
+
+    def _fed(self, node: Node) -> None:
+        """A here-document for an interpreter is its program; it may stand in a pipe that begins after it."""
+        for redirect in node.named_children:
+            if redirect.type == "file_redirect" and any(child.type == "<" for child in redirect.children):
+                self._feeds(node, redirect, None)
+            for child in redirect.named_children:
+                if child.type == "heredoc_body":
+                    self._feeds(node, child, text_of(child))
+
+    def _feeds(self, node: Node, fed: Node, text: str | None) -> None:
+        """`text` is None where it is expanded."""
+        reader = next(iter(self._below(node).readers), None)
+        if reader is not None:
+            self._report.add(FindingCode.EVAL_STRING, reader, line_of(fed))
+            self._from(self._below(fed).sources, line_of(fed))
+            if language := interpreter_of(reader):
+                self._report.embed(Code(language, text or ""), line_of(fed))
+
+    def _from(self, names: Iterable[str], line: int) -> None:
+        """What the text that becomes code comes from."""
+        for name in names:
+            if name in known.FETCHERS:
+                self._report.add(FindingCode.EVAL_DOWNLOADED, name, line)
+            if name in known.DECODERS:
+                self._report.add(FindingCode.EVAL_DECODED, name, line)
 
 
-def _named(names: Sequence[str | None], report: Report, line: int) -> None:
+_NO_COMMANDS = _Commands()
+
+
+def _commands_below(found: Sequence[tuple[Node, int]]) -> dict[int, _Commands]:
+    """For each node with commands in it, or which is one. `found` has the place of each node's parent."""
+    below: dict[int, _Commands] = {}
+    for node, parent in reversed(found):  # what is inside, or comes later, comes first
+        if node.type == "command" and (own := _own_commands(node)) is not None:
+            below[node.id] = own.before(below.get(node.id, _NO_COMMANDS))
+        if parent >= 0 and (mine := below.get(node.id)) is not None:
+            outer = found[parent][0].id
+            below[outer] = mine.before(below[outer]) if outer in below else mine
+    return below
+
+
+def _own_commands(node: Node) -> _Commands | None:
+    own = _Commands()
+    names = [_literal(word) for word in _words(node)]
+    handed = False  # what is read becomes words of the command line
+    for start, end in commands(names):
+        name = short(names[start] or "")
+        handed |= name in ("xargs", "parallel")
+        if _interprets(name) and (handed or reads_its_program([word or "" for word in names[start:end]])):
+            own.readers[name] = None
+        if name in known.FETCHERS or name in known.DECODERS:
+            own.sources[name] = None
+    return own if own.readers or own.sources else None
+
+
+def _interprets(name: str) -> bool:
+    return bool(interpreter_of(name)) or name in known.OTHER_INTERPRETERS
+
+
+def _named(names: Sequence[str | None], start: int, end: int, report: Report, line: int) -> None:
     """A command, whose words are None where they are expanded."""
-    name = names[0]
+    name = names[start]
     if name is None:
         report.add(FindingCode.CALL_DYNAMIC, "command", line)
         return
-    short = _short(name)
-    if short in _SOURCES:
-        report.add(FindingCode.IMPORT, (names[1] or "") if len(names) > 1 else "", line)
+    called = short(name)
+    if called in _SOURCES:
+        report.add(FindingCode.IMPORT, (names[start + 1] or "") if end - start > 1 else "", line)
         return
     report.add(FindingCode.COMMAND, name, line)
-    if short in known.TALKERS:
-        report.add(FindingCode.SOCKET_OPEN, short, line)
-    arguments = [word or "" for word in names]
-    if short == "eval" and len(arguments) > 1:
-        report.embed(Code(SHELL, " ".join(arguments[1:])) if None not in names else None, line)
-    elif short == "trap" and len(arguments) > 1:
-        report.embed(Code(SHELL, arguments[1]), line)
-    else:
-        report.embed(code_in(arguments), line)
-
-
-def _unwrapped(names: list[str | None]) -> Iterator[list[str | None]]:
-    """The command, and those that it runs in turn (`sudo -u x env A=b sh`, `find -exec sh`)."""
-    while names:
-        yield names
-        names = names[_own_words(names) :]
-
-
-def _own_words(names: Sequence[str | None]) -> int:
-    """How many of the words are the first command's own: all, unless it runs what follows."""
-    name = _short(names[0])
-    if name == "find":
-        return next((place + 1 for place, word in enumerate(names) if word in known.EXECUTING_OPTIONS), len(names))
-    if name not in known.WRAPPERS:
-        return len(names)
-    takes_a_word = {f"-{letter}" for letter in known.WRAPPERS[name]}
-    place = 1
-    while place < len(names):
-        word = names[place] or ""
-        # `env A=b`, `timeout 5s`
-        if not word.startswith("-") and "=" not in word and not word[:1].isdigit():
-            break
-        place += 2 if word in takes_a_word else 1
-    return place
-
-
-def _short(name: str | None) -> str:
-    return (name or "").rpartition("/")[2]
-
-
-def _evaluates(words: Sequence[Node], report: Report, line: int) -> None:
-    """Text becomes code: `eval`, `bash -c`, `source <(…)`; worse if a command inside decodes or fetches it."""
-    for names in _unwrapped([_literal(word) for word in words]):
-        name = _short(names[0])
-        arguments = words[len(words) - len(names) + 1 :]
-        commanded = "-c" in names or "-e" in names or any(word.type == "process_substitution" for word in arguments)
-        if name not in ("eval", *_SOURCES) and not (interpreter_of(name) and commanded):
-            continue
-        if name not in _SOURCES:
-            report.add(FindingCode.EVAL_STRING, name, line)
-        _from([found for argument in arguments for found in _commands(argument)], report, line)
-
-
-def _pipeline(node: Node, report: Report) -> None:
-    """`curl … | sh`: what is in front of an interpreter that reads its input."""
-    before: dict[str, None] = {}
-    for part in node.named_children:
-        commands = list(_commands(part))
-        for name in commands:
-            if before and interpreter_of(name):
-                report.add(FindingCode.EVAL_STRING, name, line_of(part))
-                _from(before, report, line_of(part))
-        before |= dict.fromkeys(commands)
-
-
-def _fed(node: Node, report: Report) -> None:
-    """A here-document for an interpreter is its program; it may stand in a pipe that begins after it."""
-    for redirect in node.named_children:
-        for child in redirect.named_children:
-            if child.type == "heredoc_body":
-                _feeds(list(_readers(node)), child, text_of(child), report)
-
-
-def _readers(node: Node) -> Iterator[str]:
-    return (name for name in _commands(node) if interpreter_of(name))
-
-
-def _feeds(readers: Sequence[str], fed: Node, text: str | None, report: Report) -> None:
-    """`text` is None where it is expanded."""
-    if readers:
-        report.add(FindingCode.EVAL_STRING, readers[0], line_of(fed))
-        _from(list(_commands(fed)), report, line_of(fed))
-        report.embed(Code(interpreter_of(readers[0]), text or ""), line_of(fed))
-
-
-def _from(commands: Iterable[str], report: Report, line: int) -> None:
-    """What the text that becomes code comes from."""
-    for name in commands:
-        if name in known.FETCHERS:
-            report.add(FindingCode.EVAL_DOWNLOADED, name, line)
-        if name in known.DECODERS:
-            report.add(FindingCode.EVAL_DECODED, name, line)
-
-
-def _commands(node: Node) -> Iterator[str]:
-    """The short names of all commands below, their wrappers aside."""
-    waiting = [node]
-    while waiting:
-        inner = waiting.pop()
-        if inner.type == "command":
-            for names in _unwrapped([_literal(word) for word in _words(inner)]):
-                yield _short(names[0])
-        waiting.extend(reversed(inner.named_children))
+    if called in known.TALKERS:
+        report.add(FindingCode.SOCKET_OPEN, called, line)
+    if called in known.WRAPPERS and called not in known.LINE_OPTIONS:
+        return  # it has no code of its own
+    last = min(end, start + 1 + _MOST_OPTIONS) if called in known.WRAPPERS else end
+    arguments = names[start + 1 : last]
+    if called == "eval":
+        report.embed(Code(SHELL, " ".join(word or "" for word in arguments)) if None not in arguments else None, line)
+    elif called == "trap" and arguments:
+        report.embed(Code(SHELL, arguments[0] or ""), line)
+    elif called == "alias":
+        for word in arguments:
+            report.embed(Code(SHELL, (word or "").partition("=")[2]), line)
+    elif called in known.LINE_OPTIONS:
+        for option, word in pairwise(arguments):
+            report.embed(Code(SHELL, word or "") if option in known.LINE_OPTIONS[called] else None, line)
+    elif interpreter_of(called):
+        report.embed(code_in([word or "" for word in names[start:end]]), line)
 
 
 def _words(command: Node) -> list[Node]:
@@ -184,7 +237,7 @@ def _words(command: Node) -> list[Node]:
 
 
 def _touches(node: Node, report: Report) -> None:
-    text = (_literal(node) or "") if node.type == "concatenation" else text_of(node)
+    text = (_literal(node) or "") if node.type in ("concatenation", "word") else text_of(node)
     for place in known.credential_places(text):
         report.add(FindingCode.CREDENTIAL_PATH, place, line_of(node))
     for path in _NETWORK_PATHS:

@@ -12,13 +12,25 @@ from sandboxd.finding import Failure
 
 
 def nodes(tree: Tree) -> Iterator[Node]:
+    return (node for node, _ in nested(tree))
+
+
+def nested(tree: Tree) -> Iterator[tuple[Node, int]]:
+    """Each node with the place of its parent among those before it: -1 for the root, which has none."""
     cursor = tree.walk()
+    above: list[int] = [-1]
+    count = 0
     while True:
         if (node := cursor.node) is not None:
-            yield node
-        if cursor.goto_first_child() or cursor.goto_next_sibling():
+            yield node, above[-1]
+        count += 1
+        if cursor.goto_first_child():
+            above.append(count - 1)
+            continue
+        if cursor.goto_next_sibling():
             continue
         while cursor.goto_parent():
+            above.pop()
             if cursor.goto_next_sibling():
                 break
         else:

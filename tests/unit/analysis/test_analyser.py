@@ -202,13 +202,15 @@ async def test_a_pathological_source_fails_and_the_next_one_is_analysed(
     [
         ("python", "a" + "=b" * 60_000, set()),
         ("python", f"x='{'a' * 60_000}'\n" + "x + x\n" * 10_000, set()),
+        ("shell", "env " * 30_000 + "a", {Finding(FindingCode.COMMAND, name, 1) for name in ("env", "a")}),
+        ("shell", "a $(" * 9_000 + "a" + ")" * 9_000, {Finding(FindingCode.COMMAND, "a", 1)}),
         (
             "shell",
             "sh|" * 40_000 + "sh",
             {Finding(FindingCode.EVAL_STRING, "sh", 1), Finding(FindingCode.COMMAND, "sh", 1)},
         ),
     ],
-    ids=["assignments", "texts", "pipes"],
+    ids=["assignments", "texts", "wrappers", "substitutions", "pipes"],
 )
 async def test_a_long_source_that_is_sound_is_analysed(
     analyser: Analyser, language: str, source: str, findings: set[Finding]

