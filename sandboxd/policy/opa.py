@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class OpaEngine:
-    """Bound to the running event loop. Made by `create`. `revision` is the one of the latest answer."""
+    """Bound to the running event loop. Made by `create`. `revision` is the one of the answer to the latest question."""
 
     name = "opa"
 
@@ -32,6 +32,7 @@ class OpaEngine:
         self._deadline_seconds = deadline_seconds
         self._client = OpaClient(settings)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds, time.monotonic, self._changed)
+        self._asked = self._newest = 0  # questions: how many, and the latest of those that are answered
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,6 +71,8 @@ class OpaEngine:
 
     async def ask(self, document: PolicyInput) -> Heard:
         """As `decide`, with no breaker in between."""
+        self._asked += 1
+        number = self._asked
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 reply = await self._client.ask(document.document)
@@ -79,6 +82,9 @@ class OpaEngine:
         except NoReply as error:
             return Heard(self._refusal("policy_unavailable", f"the OPA server does not answer: {error}"), error.heard)
         answer = decode(reply, self._settings.revision, self.revision)
+        if number < self._newest:
+            return answer  # overtaken: the server may have had another policy since
+        self._newest = number
         if answer.decision.revision != self.revision:
             log.info("policy revision", extra={"former": self.revision, "revision": answer.decision.revision})
             self.revision = answer.decision.revision

@@ -14,7 +14,7 @@ from sandboxd.policy.base import UNDEFINED, decode_decision, refusal
 from sandboxd.policy.opa_client import Reply
 
 # https://www.openpolicyagent.org/docs/rest-api#get-a-document-with-input; all but `result` are about the answer.
-_KNOWN = frozenset({"result", "decision_id", "provenance", "metrics", "explanation", "warning"})
+_KNOWN = frozenset({"result", "decision_id", "provenance", "metrics", "explanation"})
 _MAX_REVISION_CHARS = 256
 
 
@@ -45,6 +45,10 @@ def decode(reply: Reply, configured_revision: str, known_revision: str) -> Heard
         about_input = reply.status in (400, 500) and isinstance(code, str)
         said = f"{reply.status} {code[:64]!r}" if isinstance(code, str) else str(reply.status)
         return Heard(refusal("policy_unavailable", f"the OPA server answers {said}", known_revision), about_input)
+    if isinstance(body, dict) and "warning" in body:
+        # OPA has one: that the input did not arrive. What the policy said then is about no action.
+        message = "the OPA server answers with a warning; see that what is between leaves the question as it is"
+        return Heard(refusal("policy_malformed", message, known_revision), True)
     if not isinstance(body, dict) or (body.keys() - _KNOWN):
         return Heard(refusal("policy_malformed", "the OPA server's answer has another shape", known_revision), True)
     revision = _revision(body.get("provenance", {}), configured_revision)

@@ -1,4 +1,4 @@
-"""The ways in which a real OPA server lets nobody ask but us: a bearer token, and certificates on both sides."""
+"""The ways in which a real OPA server lets nobody ask but us, by token or certificate; and what it says to no input."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sandboxd.config import Opa, Policy
 from sandboxd.errors import RuntimeFailed
 from sandboxd.model import Verdict
 from sandboxd.policy import opa
+from sandboxd.policy.document import PolicyInput
 from tests.fakes.policy import question
 from tests.opa import opa_on_loopback
 
@@ -41,6 +42,15 @@ async def test_a_server_that_wants_a_token_answers_with_the_right_one_alone(bund
         await engine.close()
         with pytest.raises(RuntimeFailed, match="answers 401 'unauthorized'"):
             await opa.create(settings(url=server.url))
+
+
+async def test_what_a_server_decides_without_the_input_is_no_decision(bundle: Path) -> None:
+    with opa_on_loopback("http", [bundle]) as server:
+        engine = await opa.create(settings(url=server.url))
+        assert (await engine.decide(question())).verdict is Verdict.ALLOW
+        decision = await engine.decide(PolicyInput(b"null"))
+        assert (decision.verdict, decision.reasons[0].code) == (Verdict.DENY, "policy_malformed")
+        await engine.close()
 
 
 async def test_a_server_that_wants_a_certificate_answers_to_ours_alone(bundle: Path, tmp_path: Path) -> None:

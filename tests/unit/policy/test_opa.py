@@ -311,6 +311,29 @@ async def test_the_revision_is_that_of_the_latest_answer(caplog: pytest.LogCaptu
     assert [record.__dict__.get("revision") for record in caplog.records] == ["a=1", "a=2"]
 
 
+async def test_an_answer_that_was_overtaken_brings_no_earlier_revision_back() -> None:
+    """Else what an earlier policy said would be taken again."""
+    go_on = asyncio.Event()
+    waiting = ["1", "2"]
+
+    async def script(writer: StreamWriter) -> None:
+        revision = waiting.pop(0)
+        if revision == "1":
+            await go_on.wait()
+        writer.write(response(json.dumps({"result": True, "provenance": {"bundles": {"a": {"revision": revision}}}})))
+
+    async with scripted(script) as made:
+        engine = OpaEngine(Opa(url=made.url), AMPLE)
+        late = asyncio.create_task(engine.decide(question()))
+        while not made.asked:
+            await asyncio.sleep(0.001)
+        assert (await engine.decide(question())).revision == "a=2"
+        go_on.set()
+        assert (await late).revision == "a=1"
+        assert engine.revision == "a=2"
+        await engine.close()
+
+
 async def test_closing_waits_for_what_is_under_way_and_denies_what_comes_after() -> None:
     go_on = asyncio.Event()
 

@@ -66,6 +66,8 @@ def test_no_result_is_undefined(body: str) -> None:
         "[]",
         "true",
         '"allow"',
+        '{"result": true, "warning": {"code": "api_usage_warning", "message": "no input"}}',
+        '{"result": true, "warning": null}',
         '{"result": true, "provenance": 1}',
         '{"result": true, "provenance": {"version": 1}}',
         '{"result": true, "provenance": {"revision": 1}}',
