@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -65,12 +65,14 @@ class Endpoint:
         page: Callable[[str], Page],
         *,
         reader_seconds: float = READER_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """ConfigInvalid if the place cannot be had. The directory of a path must be the daemon's alone."""
         self._loop = asyncio.get_running_loop()
         self.place = place
         self._page = page
         self._reader_seconds = reader_seconds
+        self._sleep = sleep
         self._listening = _listen(place)
         self._free = asyncio.Semaphore(MOST_READERS)
         self._readers: set[asyncio.Task[None]] = set()
@@ -99,12 +101,12 @@ class Endpoint:
             except OSError as error:
                 log.warning("cannot accept a reader of metrics", extra={"errno": error.errno})
                 self._free.release()
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._sleep(RETRY_SECONDS)
                 continue
             reader = self._loop.create_task(self._serve(connection))
             self._readers.add(reader)
             reader.add_done_callback(self._gone)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await self._sleep(PAUSE_SECONDS)
 
     async def _serve(self, connection: socket.socket) -> None:
         try:

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from sandboxd.analysis.commandline import Code
+from sandboxd.audit.cursor import Cursor, Feed, save
 from sandboxd.errors import AuditUnavailable, Overloaded
 from sandboxd.event import ApprovalGranted, ExecutionEnded, ExecutionRefused, ExecutionStarted, PolicyDecided
 from sandboxd.metrics.collectors import (
@@ -163,6 +164,12 @@ async def test_sinks_tell_what_they_took_and_refused(node: Node) -> None:
     )
     assert told("sandboxd_sink_failures_total", sink="fake") == 1
     assert told("sandboxd_sink_last_failure_timestamp_seconds", sink="fake") == 1234.5
+
+
+async def test_a_sink_that_is_ahead_of_a_journal_that_lost_its_tail_lags_nothing(node: Node, tmp_path: Path) -> None:
+    save(tmp_path / "cursors", "fake", Cursor(1, 0, 7))
+    ahead = Feed(node.recorder, node.sink, tmp_path / "cursors")
+    assert (ahead.lag, Told(Sinks((ahead,)))("sandboxd_sink_lag_events", sink="fake")) == (-7, 0)
 
 
 async def test_calls_tell_their_errors_by_status(node: Node) -> None:

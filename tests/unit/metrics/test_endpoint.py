@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from sandboxd.errors import ConfigInvalid
 from sandboxd.listening import Loopback
-from sandboxd.metrics.endpoint import MAX_LINE_BYTES, MOST_READERS, Endpoint
+from sandboxd.metrics.endpoint import MAX_HEADERS, MAX_LINE_BYTES, MOST_READERS, PAUSE_SECONDS, RETRY_SECONDS, Endpoint
 from sandboxd.metrics.exposition import Page
 from tests.opa import free_port
 
@@ -24,8 +25,9 @@ async def serving(
     place: Loopback | Path | None = None,
     page: Callable[[str], Page] = lambda accept: Page(f"page for {accept!r}".encode(), "text/plain"),
     reader_seconds: float = LONG,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint(place or Loopback("127.0.0.1", free_port()), page, reader_seconds=reader_seconds)
+    endpoint = Endpoint(place or Loopback("127.0.0.1", free_port()), page, reader_seconds=reader_seconds, sleep=sleep)
     try:
         yield endpoint
     finally:
@@ -99,6 +101,17 @@ async def test_nothing_can_be_done_but_get(method: bytes) -> None:
         assert status(await answer(endpoint, GET)) == 200
 
 
+async def test_what_a_request_carries_is_not_read() -> None:
+    async with serving() as endpoint:
+        _, writer = await connect(endpoint)
+        writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            for _ in range(256):
+                writer.write(bytes(1024 * 1024))
+                await writer.drain()
+        await has_readers(endpoint, 0)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
@@ -108,9 +121,11 @@ async def test_nothing_can_be_done_but_get(method: bytes) -> None:
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\n bad header\r\n\r\n",
-        b"GET /" + b"a" * (2 * MAX_LINE_BYTES) + b" HTTP/1.1\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nX: " + b"a" * (2 * MAX_LINE_BYTES) + b"\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(200)) + b"\r\n",
+        b"GET /" + b"a" * MAX_LINE_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (MAX_LINE_BYTES + 1) + b"\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+        + b"".join(b"X%d: y\r\n" % number for number in range(MAX_HEADERS + 1))
+        + b"\r\n",
     ],
 )
 async def test_what_is_no_request_is_refused_and_the_next_one_is_served(
@@ -166,6 +181,47 @@ async def test_readers_beyond_the_places_wait_until_one_is_free() -> None:
         for _, writer in silent:
             writer.close()
         await has_readers(endpoint, 0)
+
+
+async def test_between_two_readers_there_is_a_pause() -> None:
+    pauses: list[float] = []
+    over = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await over.wait()
+
+    async with serving(sleep=sleep) as endpoint:
+        assert status(await answer(endpoint, GET)) == 200
+        await has_readers(endpoint, 0)
+        late = asyncio.create_task(answer(endpoint, GET))
+        await asyncio.sleep(0.2)
+        assert not late.done() and (endpoint.readers, pauses) == (0, [PAUSE_SECONDS])
+        over.set()
+        assert status(await late) == 200
+
+
+async def test_out_of_descriptors_it_waits_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    pauses: list[float] = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    async with serving(sleep=sleep) as endpoint:
+        with socket.socket() as client:
+            client.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+            try:
+                assert isinstance(endpoint.place, Loopback)
+                client.connect_ex((endpoint.place.host, endpoint.place.port))
+                await has_readers(endpoint, 1)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert pauses[0] == RETRY_SECONDS
+        assert [record.message for record in caplog.records] == ["cannot accept a reader of metrics"]
+        assert status(await answer(endpoint, GET)) == 200
 
 
 async def test_readers_that_vanish_leave_nothing() -> None:
