@@ -88,8 +88,9 @@ async def test_closing_twice_is_closing_once(engine: PolicyEngine) -> None:
 
 # Engines that have a policy.
 
-HEAD = "package sandboxd\nimport rego.v1\n"
 ALLOW = 'decision := {"verdict": "allow"}'
+# No engine takes a policy that has no answer to this one.
+HEAD = f'package sandboxd\nimport rego.v1\n{ALLOW} if input.action.type == "profile.use"\n'
 OTHERWISE_DENY = 'default decision := {"verdict": "deny"}\n'
 
 
@@ -124,7 +125,7 @@ async def test_the_policy_decides_on_the_input(ruled: Ruled) -> None:
 async def test_everything_that_a_decision_may_hold_arrives(ruled: Ruled) -> None:
     rules = """
         decision := {"verdict": "transform", "reasons": reasons, "message_for_agent": "no", "ttl_seconds": 1.5,
-                     "obligations": obligations}
+                     "obligations": obligations} if input.action.argv
         reasons := [{"code": "c", "message": "m é 😀"}]
         obligations := {"limits": {"pids": 7}, "runtime_floor": "gvisor", "redact": ["env"], "approval": approval}
         approval := {"ttl_seconds": 60, "approvers": ["a"]}
