@@ -114,39 +114,54 @@ def _is_plain(document: bytes) -> bool:
 
 
 async def create(settings: Policy) -> PolicyEngine:
-    """Read, check, compile and try the policy. PolicyInvalid with file and line.
-
-    Blocks the loop until that is proved: a worker dies with the thread that started it, so it is this one.
-    """
-    bundle = read_bundle(settings.bundle_paths, settings.key_path)
-    check_calls(bundle.modules)
-    check_literals(bundle.modules)
-    check_negations(bundle.modules)
-    check_overlap(bundle.modules, bundle.data_json)
-    check_patterns(bundle.modules, bundle.data_json)
-    worker = _start(bundle)
+    """Read, check, compile and try the policy, while the loop goes on. PolicyInvalid with file and line."""
+    bundle = await asyncio.to_thread(_read, settings)
+    worker = Worker.start()  # here: it dies with the thread that started it
     try:
-        # The first evaluation touches pages that later ones find there, so it has more time.
-        _prove(bundle, worker)
+        await asyncio.to_thread(_try, worker, bundle)
     except BaseException:
         worker.kill()
         raise
     return RegoEngine(bundle, worker, settings.deadline_seconds)
 
 
+def _read(settings: Policy) -> Bundle:
+    bundle = read_bundle(settings.bundle_paths, settings.key_path)
+    check_calls(bundle.modules)
+    check_literals(bundle.modules)
+    check_negations(bundle.modules)
+    check_overlap(bundle.modules, bundle.data_json)
+    check_patterns(bundle.modules, bundle.data_json)
+    return bundle
+
+
+def _try(worker: Worker, bundle: Bundle) -> None:
+    _compile(worker, bundle)
+    # The first evaluation touches pages that later ones find there, so it has more time.
+    _prove(bundle, worker)
+
+
 def _start(bundle: Bundle) -> Worker:
-    """A worker that has loaded it. PolicyInvalid if it is the policy's fault, RuntimeFailed if none can be had here."""
+    """A worker that has loaded it."""
     worker = Worker.start()
+    try:
+        _compile(worker, bundle)
+    except BaseException:
+        worker.kill()
+        raise
+    return worker
+
+
+def _compile(worker: Worker, bundle: Bundle) -> None:
+    """PolicyInvalid if it is the policy's fault that it cannot, RuntimeFailed if no worker can here."""
     try:
         answer = _load(worker, bundle.modules, bundle.data_json)
     except (WorkerGone, WorkerLate) as error:
-        worker.kill()
+        worker.kill()  # it may hold what the next one needs
         _require_engine()
         raise PolicyInvalid(f"the policy engine did not survive compiling this policy: {error}") from error
     if answer.status is not Status.ANSWER:
-        worker.kill()
         raise PolicyInvalid(_located(answer.text, bundle))
-    return worker
 
 
 def _load(worker: Worker, modules: tuple[tuple[str, str], ...], data_json: str) -> Answer:

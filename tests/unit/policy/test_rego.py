@@ -180,6 +180,22 @@ async def test_a_stalling_regex_is_denied_at_the_deadline_and_the_loop_goes_on(t
         assert not workers() & first
 
 
+async def test_the_loop_goes_on_while_a_policy_that_stalls_is_tried(tmp_path: Path) -> None:
+    stalling = tmp_path / "stalling"
+    stalling.mkdir()
+    text = f'{ALLOW} if not bad\nbad if regex.match("^(a+)+$", concat("", ["{"a" * 40}", "b"]))'
+    async with engine(tmp_path, ALLOW) as made:
+        before = workers()
+        creating = asyncio.create_task(rego.create(policy(stalling, text)))
+        await until(lambda: workers() > before)
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+        assert not creating.done()
+        for pid in workers() - before:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(PolicyInvalid, match=r"does not answer a sample|did not survive"):
+            await creating
+
+
 async def test_a_worker_that_is_killed_is_replaced_and_meanwhile_everything_is_denied(tmp_path: Path) -> None:
     before = workers()
     async with engine(tmp_path, ALLOW) as made:
