@@ -10,10 +10,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.errors import ConfigInvalid, RuntimeFailed, Unenforceable
+from sandboxd.errors import ConfigInvalid, RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.model import EnforcementRow, Guarantee, Isolation, LaunchPlan, RuntimeCapabilities, State
 from sandboxd.runtime.base import Sandbox
 from sandboxd.runtime.link import Link
+from sandboxd.runtime.offers import Offers
 from sandboxd.runtime.process_sandbox import ProcessSandbox
 from sandboxd.spawner import wire
 
@@ -35,6 +36,7 @@ class ProcessRuntime:
         self._next_request = 1
         self._sandboxes: dict[str, ProcessSandbox] = {}
         self._adopted: list[ProcessSandbox] = []
+        self._offers = Offers()
         self._on_reloaded: Callable[[wire.Reloaded], None] | None = None
         self._on_drain: Callable[[wire.Drain], None] | None = None
         self._on_lost: Callable[[], None] | None = None
@@ -83,37 +85,37 @@ class ProcessRuntime:
         return self._capabilities
 
     async def launch(self, plan: LaunchPlan) -> Sandbox:
-        limits = plan.limits
+        """Of an offered blank that needs nothing more it is there at once, and the spawner makes it meanwhile."""
+        offer = self._offers.take(plan)
+        if offer is None:
+            launched = await self._launched(plan, 0)
+            if not isinstance(launched, wire.Launched) or launched.sandbox_id != plan.sandbox_id:
+                raise RuntimeFailed("the spawner answered a launch with something else")
+        else:
+            self._enrol(plan.sandbox_id, offer.message, offer.fds)
+            if offer.fits(plan):
+                self._link.send(_launch(plan, 0, offer.message.offer))
+            else:
+                await self._launched(plan, offer.message.offer)
+        sandbox = self._sandboxes.get(plan.sandbox_id)
+        if sandbox is None:
+            raise RuntimeFailed("the sandbox ended before it could be used", reason="sandbox_lost")
+        return sandbox
+
+    async def _launched(self, plan: LaunchPlan, offer: int) -> wire.Launched | wire.Reloaded:
         request_id, future = self._request()
-        self._link.send(
-            wire.Launch(
-                request_id,
-                plan.sandbox_id,
-                plan.template_digest,
-                plan.network,
-                limits.memory_bytes,
-                limits.pids,
-                limits.cpus,
-                limits.workspace_bytes,
-                limits.workspace_inodes,
-                limits.tmp_bytes,
-                limits.tmp_inodes,
-                limits.io_read_bytes_per_second,
-                limits.io_write_bytes_per_second,
-            )
-        )
+        self._link.send(_launch(plan, request_id, offer))
         try:
-            launched = await asyncio.shield(future)
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
             # It may be made all the same: whoever asked is gone, so it ends as soon as it is there.
             future.add_done_callback(lambda _: self._link.send(wire.Kill(plan.sandbox_id)))
             raise
-        if not isinstance(launched, wire.Launched):
-            raise RuntimeFailed("the spawner answered a launch with something else")
-        sandbox = self._sandboxes.get(launched.sandbox_id)
-        if sandbox is None or launched.sandbox_id != plan.sandbox_id:
-            raise RuntimeFailed("the sandbox ended before it could be used", reason="sandbox_lost")
-        return sandbox
+        except SandboxdError:  # it was refused, and the blank that was offered for it is gone
+            sandbox = self._sandboxes.pop(plan.sandbox_id, None)
+            if sandbox is not None:
+                sandbox.ended(())
+            raise
 
     async def pause(self, sandbox_id: str) -> None:
         raise _lacks("pause")
@@ -134,13 +136,20 @@ class ProcessRuntime:
             case wire.Hello():
                 self._greet(message)
             case wire.Adopt():
-                self._adopted.append(self._enrol(message, fds))
+                self._adopted.append(self._enrol(message.sandbox_id, message, fds))
                 self._check_complete()
                 return
-            case wire.Launched():
-                self._enrol(message, fds)
-                self._answer(message.request_id, message)
+            case wire.Offered():
+                self._offers.add(message, fds)
                 return
+            case wire.Withdrawn():
+                if self._offers.withdraw(message.offer):
+                    self._link.send(wire.Returned(message.offer))
+            case wire.Launched():
+                if message.sandbox_id not in self._sandboxes:
+                    self._enrol(message.sandbox_id, message, fds)
+                    fds = []
+                self._answer(message.request_id, message)
             case wire.Refused():
                 self._refuse(message)
             case wire.SandboxEnded():
@@ -174,13 +183,14 @@ class ProcessRuntime:
         if len(self._adopted) == self.hello.living and not self._complete.done():
             self._complete.set_result(None)
 
-    def _enrol(self, message: wire.Adopt | wire.Launched, fds: list[int]) -> ProcessSandbox:
+    def _enrol(
+        self, sandbox_id: str, message: wire.Adopt | wire.Offered | wire.Launched, fds: list[int]
+    ) -> ProcessSandbox:
         names = message.fd_names
         if len(fds) != len(names) or len(names) != len(set(names)) or "init" not in names:
             wire.close_all(fds)
             raise wire.ProtocolError(f"{len(fds)} descriptors for {names}")
-        sandbox_id = message.sandbox_id
-        sandbox = ProcessSandbox(
+        sandbox = self._sandboxes[sandbox_id] = ProcessSandbox(
             sandbox_id,
             message.host_uid,
             dict(zip(names, fds, strict=True)),
@@ -188,7 +198,6 @@ class ProcessRuntime:
             self._without_cgroup,
             lambda: self._link.send(wire.Kill(sandbox_id)),
         )
-        self._sandboxes[sandbox_id] = sandbox
         return sandbox
 
     def _refuse(self, message: wire.Refused) -> None:
@@ -227,6 +236,7 @@ class ProcessRuntime:
         for sandbox in self._sandboxes.values():
             sandbox.lost()
         self._sandboxes.clear()
+        self._offers.close()
         if self._on_lost is not None:
             self._on_lost()
 
@@ -234,6 +244,26 @@ class ProcessRuntime:
 def _row(fact: tuple[str, str, str, str]) -> EnforcementRow:
     guarantee, state, layers, reason = fact
     return EnforcementRow(Guarantee(guarantee), State(state), tuple(filter(None, layers.split(","))), reason)
+
+
+def _launch(plan: LaunchPlan, request_id: int, offer: int) -> wire.Launch:
+    limits = plan.limits
+    return wire.Launch(
+        request_id,
+        offer,
+        plan.sandbox_id,
+        plan.template_digest,
+        plan.network,
+        limits.memory_bytes,
+        limits.pids,
+        limits.cpus,
+        limits.workspace_bytes,
+        limits.workspace_inodes,
+        limits.tmp_bytes,
+        limits.tmp_inodes,
+        limits.io_read_bytes_per_second,
+        limits.io_write_bytes_per_second,
+    )
 
 
 def _lacks(verb: str) -> Unenforceable:

@@ -44,6 +44,7 @@ class Blank:
     likely: Prepared  # the template it will probably get; for another one its limits and room are changed
     counters: tuple[tuple[str, int], ...] = ()
     at_birth: tuple[tuple[str, float], ...] = ()  # what they stood at when it was ready
+    fitted: bool = False  # its cgroup holds the limits of that template
     net: int = -1  # its network namespace; by pidfd that would want CAP_SYS_PTRACE
     ready: bool = False
 
@@ -64,6 +65,7 @@ class Blank:
             self.at_birth = self.cgroup.usage()
             with contextlib.suppress(OSError):  # v1 refuses a memory limit below what is used: the launch is told that
                 self.cgroup.limit(self.likely.limits)
+                self.fitted = True
             self.counters = self.cgroup.counters()
             self.ready = True
         else:

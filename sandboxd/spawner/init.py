@@ -127,7 +127,6 @@ class Init:
         spawner.close()
         if self._cage.shape.mediation.listens:
             self._mediation = Server(self._cage.shape.mediation, self._control, self._send, self._poll)
-        self._answer(0, None)
         self._poll.register(self._control, select.POLLIN)
         self._serve()
 

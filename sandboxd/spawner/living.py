@@ -28,6 +28,12 @@ def remove(cgroup: Cgroup) -> bool:
     return True
 
 
+def handed(blank: Blank, control: socket.socket) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and descriptors for Offered, Launched and Adopt; sending copies them. `control` is the daemon's end."""
+    names = ("pidfd", "init", *(name for name, _ in blank.counters))
+    return names, (blank.pidfd, control.fileno(), *(fd for _, fd in blank.counters))
+
+
 class Living:
     """Keeps the daemon's descriptors too, so that a daemon which is started anew gets them again."""
 
@@ -37,9 +43,7 @@ class Living:
         self._control = control
 
     def descriptors(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Names and descriptors for Launched and Adopt; sending copies them."""
-        names = ("pidfd", "init", *(name for name, _ in self.blank.counters))
-        return names, (self.blank.pidfd, self._control.fileno(), *(fd for _, fd in self.blank.counters))
+        return handed(self.blank, self._control)
 
     def kill(self) -> None:
         """PID 1 of the pid namespace: the kernel takes all others with it."""

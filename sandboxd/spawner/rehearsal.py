@@ -11,7 +11,7 @@ from sandboxd.spawner import wire
 
 _ID = "0" * 32
 EXECUTE = wire.Execute(_ID, ("/bin/true",), (("PATH", "/bin"),), "/", 0, 64, 1 << 20, 1.0, 0, 0)
-_LAUNCH = wire.Launch(1, _ID, "0" * 64, "none", 1 << 20, 1, 1.0, 4096, 1, 4096, 1, 0, 0)
+_LAUNCH = wire.Launch(1, 1, _ID, "0" * 64, "none", 1 << 20, 1, 1.0, 4096, 1, 4096, 1, 0, 0)
 _NAMES = ("pidfd", "init", "cpuacct.usage_user", "memory.max_usage_in_bytes", "pids.events")
 _NUMBERS = (("cpu_system_seconds", 0.5), ("cpu_user_seconds", 0.5), ("peak_memory_bytes", 1e6), ("peak_pids", 2.0))
 OF_THE_SPAWNER = (

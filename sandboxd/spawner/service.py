@@ -1,34 +1,28 @@
-"""The main process's loop: obeys the daemon's closed set of messages, keeps the stock, ends what must end.
+"""The main process's loop: obeys the daemon's closed set of messages, keeps the daemon, ends what must end.
 
 Holds privilege and therefore no tenant data: a launch carries ids, a template's digest and numbers. One thread; nothing
 in it waits for a tenant or for the daemon. Called by `__main__`.
 """
 
-import errno
 import os
-import re
 import selectors
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 
-from sandboxd.spawner import children, plans, sys, wire
-from sandboxd.spawner.blank import BirthFailed, Blank
-from sandboxd.spawner.cgroup import CgroupLimits
+from sandboxd.spawner import children, plans, wire
 from sandboxd.spawner.compiler import Compiler
-from sandboxd.spawner.living import Living, remove
 from sandboxd.spawner.mounts import ViewInvalid
 from sandboxd.spawner.options import Options
+from sandboxd.spawner.outbox import Outbox
 from sandboxd.spawner.restarts import EX_CONFIG, Restarts
+from sandboxd.spawner.sandboxes import Sandboxes
 from sandboxd.spawner.seccomp import FilterInvalid
 from sandboxd.spawner.site import Site
-from sandboxd.spawner.stock import Stock
 from sandboxd.spawner.template import Template
 
 _MAX_OUTGOING = 256
-_SANDBOX_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_STATUS = 200
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
@@ -41,16 +35,13 @@ class Service:
         self._site = site
         self._log = log
         self._selector = selectors.DefaultSelector()
-        self._stock = Stock(site.ids, site.tree, options.blank_stock, self._selector)
         self._compiler = Compiler(options, site, self._selector)
         self._latest: dict[str, plans.Prepared] = {}
-        self._prepared: dict[str, plans.Prepared] = {}  # with the generation before
-        self._living: dict[str, Living] = {}
-        self._expected: set[str] = set()  # ids of sandboxes that wait for a blank
+        self._sandboxes = Sandboxes(site, options.blank_stock, self._selector, self._send, log)
         self._generation = 0  # of the daemon
         self._daemon: children.Child | None = None
         self._peer: socket.socket | None = None
-        self._outgoing: deque[tuple[wire.Message, tuple[int, ...]]] = deque()
+        self._outbox: Outbox | None = None
         self._restarts = Restarts(time.monotonic)
         self._restart_at: float | None = None
         self._kill_daemon_at: float | None = None
@@ -74,7 +65,7 @@ class Service:
                         key.data()
                 self._on_time()
                 if not ready:
-                    self._stock.refill()
+                    self._sandboxes.stock.refill()
         finally:
             self._end_everything()
         return self._exit_code
@@ -82,8 +73,9 @@ class Service:
     # --- time and signals
 
     def _timeout(self) -> float | None:
-        if self._stock.wants_refill:
-            return self._stock.patience_seconds(busy=bool(self._living))
+        stock = self._sandboxes.stock
+        if stock.wants_refill:
+            return stock.patience_seconds(busy=bool(self._sandboxes.living))
         times = (self._restart_at, self._kill_daemon_at, self._compiler.deadline)
         deadlines = [at for at in times if at is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -142,9 +134,8 @@ class Service:
                 self._on_reload_failed(message)
             return
         # The daemon may keep the former profiles, if it cannot take over all that changed: they stay launchable.
-        self._prepared = {**self._latest, **latest}
+        self._sandboxes.replace({**self._latest, **latest})
         self._latest = latest
-        self._stock.replace(self._prepared)
         if self._never_started:
             self._start_daemon()
         else:
@@ -173,16 +164,13 @@ class Service:
         )
         theirs.close()
         ours.setblocking(False)
-        self._peer = ours
+        self._peer, self._outbox = ours, Outbox(ours, self._undelivered)
         self._restarts.started()
         self._selector.register(ours, selectors.EVENT_READ, self._on_peer)
         self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_daemon_exit)
         site = self._site
-        self._send(wire.Hello(site.mode, site.kernel, site.promise(), self._names(), len(self._living)))
-        for living in self._living.values():
-            names, fds = living.descriptors()
-            blank = living.blank
-            self._send(wire.Adopt(living.sandbox_id, blank.ids.payload_uid, names, blank.at_birth), fds)
+        self._send(wire.Hello(site.mode, site.kernel, site.promise(), self._names(), len(self._sandboxes.living)))
+        self._sandboxes.hand_over()
 
     def _on_daemon_exit(self) -> None:
         daemon = self._daemon
@@ -213,8 +201,7 @@ class Service:
             self._tell(f"the daemon {how}; starting it again")
             return
         self._tell(f"the daemon {how} again; starting it in {pause:g} seconds, nothing runs until then")
-        for living in self._living.values():  # nobody holds them to their limits, and the next daemon would end them
-            living.kill()
+        self._sandboxes.kill_all()  # nobody holds them to their limits, and the next daemon would end them
 
     def _tell(self, message: str) -> None:
         """Whoever reads the log, and who asks the service manager."""
@@ -222,9 +209,10 @@ class Service:
         self._site.notify(f"STATUS={_one_line(message)}")
 
     def _on_peer(self) -> None:
-        if self._peer is None:
+        if self._peer is None or self._outbox is None:
             return
-        self._flush()
+        self._outbox.flush()
+        self._listen()
         try:
             message = wire.receive_bare(self._peer)
             if message is not None:
@@ -243,21 +231,22 @@ class Service:
 
     def _drop_peer(self) -> None:
         """Nothing more is read from this daemon; its pidfd tells when it has ended."""
-        if self._peer is not None:
+        if self._peer is not None and self._outbox is not None:
             self._selector.unregister(self._peer)
+            self._outbox.clear()
             self._peer.close()
-            self._peer = None
-        self._outgoing.clear()
+            self._peer = self._outbox = None
         self._generation += 1  # what it asked for and did not get yet, nobody wants; the next one has its own numbers
+        self._sandboxes.abandon()
 
     def _obey(self, message: wire.Message) -> None:
         match message:
             case wire.Launch():
-                self._launch(message)
+                self._sandboxes.launch(message)
+            case wire.Returned():
+                self._sandboxes.stock.returned(message.offer)
             case wire.Kill():
-                living = self._living.get(message.sandbox_id)
-                if living is not None:
-                    living.kill()
+                self._sandboxes.kill(message.sandbox_id)
             case wire.Reload():
                 self._reload(message.request_id)
             case wire.Ready():
@@ -279,30 +268,15 @@ class Service:
         self._compiler.begin(done, failed)
 
     def _send(self, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
-        if self._peer is None:
-            return
-        self._outgoing.append((message, fds))
-        self._flush()
+        if self._outbox is not None:
+            self._outbox.post(message, fds)
+            self._listen()
 
-    def _flush(self) -> None:
-        while self._outgoing and self._peer is not None:
-            message, fds = self._outgoing[0]
-            try:
-                wire.send(self._peer, message, fds)
-            except BlockingIOError:
-                break
-            except ConnectionError:
-                self._outgoing.clear()  # it died; its pidfd tells
-                return
-            except OSError as error:
-                self._outgoing.popleft()
-                self._undelivered(message, error)
-                continue
-            self._outgoing.popleft()
-        if self._peer is not None:
-            # A daemon that does not read its answers is not asked for more questions.
-            reading = selectors.EVENT_READ if len(self._outgoing) < _MAX_OUTGOING else 0
-            events = reading | (selectors.EVENT_WRITE if self._outgoing else 0)
+    def _listen(self) -> None:
+        """A daemon that does not read its answers is not asked for more questions."""
+        if self._peer is not None and self._outbox is not None:
+            reading = selectors.EVENT_READ if len(self._outbox) < _MAX_OUTGOING else 0
+            events = reading | (selectors.EVENT_WRITE if self._outbox else 0)
             if self._selector.get_key(self._peer).events != events:
                 self._selector.modify(self._peer, events, self._on_peer)
 
@@ -310,120 +284,20 @@ class Service:
         """Its descriptors cannot be sent: with one uid for all, a program can use up how many may be under way."""
         self._log(f"{type(message).__name__} cannot be sent: {error}")
         if isinstance(message, wire.Launched):
-            self._living[message.sandbox_id].kill()
-            self._outgoing.appendleft((wire.Refused(message.request_id, "launch_failed", str(error)), ()))
+            self._sandboxes.kill(message.sandbox_id)
+            self._send(wire.Refused(message.request_id, "launch_failed", str(error)))
+        elif isinstance(message, wire.Offered):
+            self._sandboxes.stock.undelivered(message.offer)
         elif self._daemon is not None:
             signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)  # it would wait for ever
-
-    # --- sandboxes
-
-    def _launch(self, launch: wire.Launch) -> None:
-        try:
-            prepared = plans.check(launch, self._prepared)
-            known = launch.sandbox_id in self._living or launch.sandbox_id in self._expected
-            if known or not _SANDBOX_ID.fullmatch(launch.sandbox_id):
-                raise plans.LaunchRefused("launch_failed", f"sandbox id {launch.sandbox_id!r} is taken or ill-formed")
-        except plans.LaunchRefused as refusal:
-            self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
-            return
-        self._expected.add(launch.sandbox_id)
-        generation = self._generation
-        self._stock.take(prepared, lambda blank: self._assign(launch, generation, blank))
-
-    def _assign(self, launch: wire.Launch, generation: int, blank: Blank | BirthFailed) -> None:
-        self._expected.discard(launch.sandbox_id)
-        if isinstance(blank, BirthFailed):
-            if generation == self._generation:
-                self._send(wire.Refused(launch.request_id, "launch_failed", str(blank)))
-            return
-        if generation != self._generation:
-            self._stock.discard(blank)
-            return
-        try:
-            prepared = plans.check(launch, self._prepared)
-            held = self._fit_out(launch, blank)
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except plans.LaunchRefused as refusal:  # the profiles were changed while it waited
-            self._stock.discard(blank)
-            self._send(wire.Refused(launch.request_id, refusal.reason, str(refusal)))
-            return
-        except OSError as error:
-            self._stock.discard(blank)
-            self._send(wire.Refused(launch.request_id, "launch_failed", str(error)))
-            return
-        with theirs:
-            living = self._living[launch.sandbox_id] = Living(launch.sandbox_id, blank, ours)
-            self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_sandbox_exit(living))
-            names, fds = living.descriptors()
-            payload_uid = blank.ids.payload_uid
-            self._send(wire.Launched(launch.request_id, launch.sandbox_id, payload_uid, names, blank.at_birth), fds)
-            assign = wire.Assign(
-                prepared.template.digest,
-                0 if "memory" in held else launch.memory_bytes,
-                0 if "pids" in held else launch.pids,
-                launch.workspace_bytes,
-                launch.workspace_inodes,
-                launch.tmp_bytes,
-                launch.tmp_inodes,
-            )
-            try:  # after the daemon was told, which takes longer: it finds init ready
-                wire.send(blank.sock, assign, (theirs.fileno(),))
-            except OSError as error:  # it died; its end is told as any other
-                self._log(f"the init of sandbox {launch.sandbox_id} cannot be assigned: {error}")
-                living.kill()
-
-    def _fit_out(self, launch: wire.Launch, blank: Blank) -> tuple[str, ...]:
-        """The limits that its cgroup now holds, by name."""
-        held = blank.cgroup.limit(
-            CgroupLimits(
-                launch.memory_bytes,
-                launch.pids,
-                launch.cpus,
-                launch.io_read_bytes_per_second,
-                launch.io_write_bytes_per_second,
-            )
-        )
-        if launch.network == "loopback":
-            _loopback_up(blank.net)
-        return held
-
-    def _on_sandbox_exit(self, living: Living) -> None:
-        self._selector.unregister(living.blank.pidfd)
-        del self._living[living.sandbox_id]
-        status, usage = living.finish()
-        if remove(living.blank.cgroup):
-            self._site.ids.give_back(living.blank.ids)
-        else:
-            self._log(f"the cgroup of sandbox {living.sandbox_id} cannot be emptied; its ids stay taken")
-        self._send(wire.SandboxEnded(living.sandbox_id, status, usage))
 
     def _end_everything(self) -> None:
         if self._daemon is not None:
             signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
             os.waitid(os.P_PIDFD, self._daemon.pidfd, os.WEXITED)
         self._compiler.close()
-        for living in self._living.values():
-            living.kill()
-        for living in self._living.values():
-            living.finish()
-            remove(living.blank.cgroup)
-        self._stock.close()
+        self._sandboxes.close()
         self._site.tree.close()
-
-
-def _loopback_up(net: int) -> None:
-    """In a child: an ordinary user may enter the namespaces that are his, and then never go back to the host's."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            sys.setns(net, sys.CLONE_NEWNET)
-            sys.loopback_up()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if status:
-        raise OSError(errno.EPERM, "the sandbox's loopback interface cannot be brought up")
 
 
 def _one_line(status: str) -> str:

@@ -1,7 +1,8 @@
-"""The stock of blank inits: made while nothing else is to do, handed out in the order they were asked for.
+"""The stock of blank inits: made while nothing else is to do, and offered to the daemon, which names the one it uses.
 
-Never hands one out twice and never takes one back. Follows demand: the shape asked for last is kept in full number, the
-few before it with one each. Called by `service`, whose selector drives it.
+Who names none waits for one that is born for him, in the order of asking. Nobody gets one twice. Follows demand: the
+shape asked for last is kept in full number, the few before it with one each. Called by `sandboxes`; the selector of
+`service` drives it.
 """
 
 import os
@@ -15,8 +16,9 @@ from contextlib import suppress
 from sandboxd.spawner import rehearsal
 from sandboxd.spawner.blank import BirthFailed, Blank, begin
 from sandboxd.spawner.cgroup import CgroupTree
-from sandboxd.spawner.ids import IdBlock, IdPool, IdsUnavailable
+from sandboxd.spawner.ids import IdPool, IdsUnavailable
 from sandboxd.spawner.living import remove
+from sandboxd.spawner.offers import Line, Offers, Send
 from sandboxd.spawner.plans import Prepared, Shape
 
 Taker = Callable[[Blank | BirthFailed], None]
@@ -29,50 +31,90 @@ _BUSY_SECONDS = 0.25
 
 
 class Stock:
-    """Blanks being born, idle ones, and those who wait for one."""
+    """Blanks being born, idle ones, and those who wait for one. `send` is to the daemon."""
 
-    def __init__(self, ids: IdPool, tree: CgroupTree, target: int, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, ids: IdPool, tree: CgroupTree, target: int, selector: selectors.BaseSelector, send: Send
+    ) -> None:
         self._ids = ids
         self._tree = tree
         self._target = target
         self._selector = selector
+        self._offers = Offers(send, selector, self._part_with)
+        self._open = False  # to a daemon
         self._prepared: Mapping[str, Prepared] = {}
         self._births: dict[int, Blank] = {}
         self._idle: list[Blank] = []
-        self._waiting: deque[tuple[Shape, Taker]] = deque()
+        self._waiting: deque[tuple[Prepared, Taker]] = deque()
         self._wanted: dict[Shape, Prepared] = {}  # the template each was asked for last; oldest first
         self._failing = False  # no refill by itself until somebody asks again
 
+    def open(self) -> None:
+        """A daemon is there: it is offered all there is."""
+        self._open = True
+        for blank in tuple(self._idle):
+            if _lives(blank):
+                self._offer(blank)
+            else:
+                self._part_with(blank)
+
+    def shut(self) -> None:
+        """The daemon is gone: what it did not use is nobody's again."""
+        self._open = False
+        for blank in self._offers.forget():
+            self.discard(blank)
+        self._serve_waiting()
+
     def replace(self, prepared: Mapping[str, Prepared]) -> None:
         """New templates: blanks inherited the old ones, so they go, and who waits for an old shape is told."""
-        self.close()
+        self._discard_births()
+        for blank in tuple(self._idle):
+            self._part_with(blank)
         self._prepared = dict(prepared)
         self._wanted = {}
         for one in sorted(prepared.values(), key=_default_last):
             self._want(one)
         waiting, self._waiting = self._waiting, deque()
-        for shape, taker in waiting:
-            if shape in self._wanted:
-                self.take(self._wanted[shape], taker)
+        for former, taker in waiting:
+            if former.shape in self._wanted:
+                self.take(self._wanted[former.shape], taker)
             else:
                 taker(BirthFailed("the profiles were changed meanwhile; try again"))
         self._forget_shapes()
 
     def take(self, prepared: Prepared, taker: Taker) -> None:
-        """Calls back with a ready blank, at once if one is idle; with the failure if none can be made."""
-        self._failing = False
-        shape = prepared.shape
-        self._want(prepared)
-        self._forget_shapes()
-        for blank in [idle for idle in self._idle if idle.shape == shape]:
+        """Calls back with a blank that is born for it; with the failure if none can be made."""
+        self._asked(prepared)
+        self._waiting.append((prepared, taker))
+        self._serve_waiting()
+
+    def claim(self, offer: int, prepared: Prepared) -> tuple[Blank, Line] | None:
+        """The offered blank that the daemon names, and its line; None if there is none that may become this."""
+        blank = self._offers.find(offer)
+        if blank is None or blank.shape != prepared.shape:
+            return None
+        self._asked(prepared)
+        line = self._offers.claim(offer)
+        if blank in self._idle:
             self._idle.remove(blank)
-            if _lives(blank):
-                taker(blank)
-                return
+        else:
+            self._serve_waiting()  # it was to make room for somebody, and does not
+        return blank, line
+
+    def returned(self, offer: int) -> None:
+        """The daemon let go of it."""
+        blank = self._offers.find(offer)
+        if blank is not None:
+            self._offers.claim(offer).close()
+            if blank in self._idle:
+                self._idle.remove(blank)
             self.discard(blank)
-        self._waiting.append((shape, taker))
-        if _count(self._births.values(), shape) < sum(1 for waiting, _ in self._waiting if waiting == shape):
-            self._begin(prepared)
+            self._serve_waiting()
+
+    def undelivered(self, offer: int) -> None:
+        """The daemon was never told of it, for want of room for descriptors; the next one would fare no better."""
+        self._failing = True
+        self.returned(offer)
 
     @property
     def wants_refill(self) -> bool:
@@ -92,12 +134,10 @@ class Stock:
             self._begin(likely)
 
     def close(self) -> None:
-        for blank in self._births.values():
-            self._selector.unregister(blank.sock)
-        for blank in (*self._idle, *self._births.values()):
+        self._discard_births()
+        for blank in (*self._offers.forget(), *self._idle):
             self.discard(blank)
         self._idle.clear()
-        self._births.clear()
 
     def discard(self, blank: Blank) -> None:
         """End a blank that nobody gets, or that was handed out but cannot be used."""
@@ -106,6 +146,41 @@ class Stock:
         blank.close()
         if remove(blank.cgroup):
             self._ids.give_back(blank.ids)
+
+    def _discard_births(self) -> None:
+        for blank in self._births.values():
+            self._selector.unregister(blank.sock)
+            self.discard(blank)
+        self._births.clear()
+
+    def _offer(self, blank: Blank) -> None:
+        try:
+            self._offers.make(blank, [name for name, one in self._prepared.items() if one.shape == blank.shape])
+        except OSError:  # out of descriptors: who asks is told
+            self._failing = True
+            self._part_with(blank)
+
+    def _part_with(self, blank: Blank) -> None:
+        """End an idle one; if it is on offer, once the daemon has let go of it."""
+        self._idle.remove(blank)
+        if not self._offers.withdraw(blank):
+            self.discard(blank)
+            self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        """Each of those who wait has a birth of its own."""
+        for prepared in {waiting.shape: waiting for waiting, _ in self._waiting}.values():
+            while _count(self._births.values(), prepared.shape) < self._waiting_for(prepared.shape):
+                if not self._begin(prepared):
+                    break
+
+    def _waiting_for(self, shape: Shape) -> int:
+        return sum(1 for waiting, _ in self._waiting if waiting.shape == shape)
+
+    def _asked(self, prepared: Prepared) -> None:
+        self._failing = False
+        self._want(prepared)
+        self._forget_shapes()
 
     def _want(self, prepared: Prepared) -> None:
         self._wanted.pop(prepared.shape, None)
@@ -123,13 +198,15 @@ class Stock:
                 return likely
         return None
 
-    def _begin(self, likely: Prepared) -> None:
+    def _begin(self, likely: Prepared) -> bool:
+        """Whether one is being born now."""
         shape = likely.shape
         try:
-            ids = self._take_ids(shape)
+            ids = self._ids.take()
         except IdsUnavailable as error:
-            self._fail(shape, BirthFailed(str(error)))
-            return
+            if not self._make_room(shape):
+                self._fail(shape, BirthFailed(str(error)))
+            return False
         cgroup = None
         try:
             cgroup = self._tree.create(secrets.token_hex(16))
@@ -139,19 +216,19 @@ class Stock:
                 remove(cgroup)
             self._ids.give_back(ids)
             self._fail(shape, BirthFailed(str(error)))
-            return
+            return False
         self._births[blank.pid] = blank
         self._selector.register(blank.sock, selectors.EVENT_READ, lambda: self._advance(blank))
+        return True
 
-    def _take_ids(self, shape: Shape) -> IdBlock:
-        """If none are left and somebody waits, those of a blank that nobody asked for."""
-        try:
-            return self._ids.take()
-        except IdsUnavailable:
-            if not self._idle or all(waiting != shape for waiting, _ in self._waiting):
-                raise
-            self.discard(self._idle.pop(0))
-            return self._ids.take()
+    def _make_room(self, shape: Shape) -> bool:
+        """Where somebody waits: the ids of a blank that nobody asked for are his, at once or when it is returned."""
+        if not self._waiting_for(shape):
+            return False
+        if self._idle and self._offers.leaving < len(self._waiting):
+            self._part_with(self._idle[0])
+            return True
+        return self._offers.leaving > 0
 
     def _advance(self, blank: Blank) -> None:
         try:
@@ -166,12 +243,14 @@ class Stock:
         self._leave_births(blank)
         with suppress(OSError):  # out of descriptors: that is told to whom it keeps from something
             rehearsal.rehearse(rehearsal.OF_THE_SPAWNER)
-        for index, (shape, taker) in enumerate(self._waiting):
-            if shape == blank.shape:
+        for index, (prepared, taker) in enumerate(self._waiting):
+            if prepared.shape == blank.shape:
                 del self._waiting[index]
                 taker(blank)
                 return
         self._idle.append(blank)
+        if self._open:
+            self._offer(blank)
         self._forget_one_too_many()
 
     def _leave_births(self, blank: Blank) -> None:
@@ -181,13 +260,12 @@ class Stock:
     def _forget_one_too_many(self) -> None:
         for blank in self._idle:
             if blank.shape not in self._wanted:
-                self._idle.remove(blank)
-                self.discard(blank)
+                self._part_with(blank)
                 return
 
     def _fail(self, shape: Shape, failure: BirthFailed) -> None:
         self._failing = True
-        waiting = [entry for entry in self._waiting if entry[0] == shape]
+        waiting = [entry for entry in self._waiting if entry[0].shape == shape]
         for entry in waiting[: len(waiting) - _count(self._births.values(), shape)]:
             self._waiting.remove(entry)
             entry[1](failure)

@@ -40,7 +40,7 @@ def target() -> Target:
             case _:
                 return None
 
-    launch = wire.Launch(1, "s", "d", "none", 1, 1, 0.5, 1, 1, 1, 1, 0, 0)
+    launch = wire.Launch(1, 0, "s", "d", "none", 1, 1, 0.5, 1, 1, 1, 1, 0, 0)
     execute = wire.Execute("e", ("x",), (("A", "b"),), "/", 0, 8, 1, 1.0, 1, 1)
     seeds = (wire.encode(launch), wire.encode(execute))
     words = (b"1e999", b"-1", b"9" * 20, b"0.0", b"1e-320", b'"d"', b'"none"', b'"loopback"', b"-0.0")

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -40,7 +41,7 @@ class Spawner:
     def send(self, message: wire.Message) -> None:
         wire.send(self.sock, message)
 
-    def send_sandbox(self, message: wire.Launched | wire.Adopt) -> None:
+    def send_sandbox(self, message: wire.Launched | wire.Adopt | wire.Offered) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.inits.append(ours)
         pidfd = os.pidfd_open(os.getpid())
@@ -96,10 +97,88 @@ async def test_launch_names_a_template_and_numbers_only(connected: Connected) ->
     runtime, spawner = connected
     launching = asyncio.create_task(runtime.launch(PLAN))
     asked = await spawner.receive()
-    assert asked == wire.Launch(1, "a" * 32, "d" * 64, "none", 1 << 28, 64, 1.0, 1 << 26, 8000, 1 << 25, 8000, 0, 0)
+    assert asked == wire.Launch(1, 0, "a" * 32, "d" * 64, "none", 1 << 28, 64, 1.0, 1 << 26, 8000, 1 << 25, 8000, 0, 0)
     spawner.send_sandbox(wire.Launched(1, "a" * 32, 7, NAMES, ()))
     sandbox = await launching
     assert (sandbox.sandbox_id, sandbox.host_uid) == ("a" * 32, 7)
+
+
+OFFERED = wire.Offered(4, ("d" * 64,), 7, NAMES, (), 1 << 28, 64, 1.0, 1 << 26, 8000, 1 << 25, 8000)
+
+
+def _held() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def _offered(connected: Connected, offer: wire.Offered = OFFERED) -> None:
+    """And read: the answer to what was sent behind it has come."""
+    runtime, spawner = connected
+    spawner.send_sandbox(offer)
+    reloading = asyncio.create_task(runtime.reload())
+    asked = await spawner.receive()
+    assert isinstance(asked, wire.Reload)
+    spawner.send(wire.Reloaded(asked.request_id, ()))
+    await reloading
+
+
+async def test_offered_blank_is_a_sandbox_before_the_spawner_answers(connected: Connected) -> None:
+    runtime, spawner = connected
+    await _offered(connected)
+    sandbox = await runtime.launch(PLAN)
+    assert (sandbox.sandbox_id, sandbox.host_uid) == ("a" * 32, 7)
+    asked = await spawner.receive()
+    assert isinstance(asked, wire.Launch)
+    assert (asked.request_id, asked.offer, asked.sandbox_id) == (0, 4, "a" * 32)
+
+
+async def test_launch_of_an_offer_that_asks_for_less_waits_for_its_answer(connected: Connected) -> None:
+    runtime, spawner = connected
+    await _offered(connected)
+    launching = asyncio.create_task(runtime.launch(replace(PLAN, limits=replace(LIMITS, pids=3))))
+    asked = await spawner.receive()
+    assert isinstance(asked, wire.Launch)
+    assert (asked.offer, asked.pids, launching.done()) == (4, 3, False)
+    spawner.send(wire.Launched(asked.request_id, "a" * 32, 7, (), ()))
+    assert (await launching).host_uid == 7
+
+
+async def test_refused_launch_of_an_offer_leaves_no_sandbox(connected: Connected) -> None:
+    runtime, spawner = connected
+    await _offered(connected)
+    held = _held()
+    launching = asyncio.create_task(runtime.launch(replace(PLAN, limits=replace(LIMITS, pids=3))))
+    asked = await spawner.receive()
+    assert isinstance(asked, wire.Launch)
+    spawner.send(wire.Refused(asked.request_id, "above_ceiling", "why"))
+    with pytest.raises(Unenforceable):
+        await launching
+    assert _held() == held - 2, "its pidfd and its line"
+    launching = asyncio.create_task(runtime.launch(PLAN))
+    following = await spawner.receive()
+    assert isinstance(following, wire.Launch)
+    assert following.offer == 0
+    launching.cancel()
+
+
+async def test_offered_sandbox_that_the_spawner_could_not_make_ends(connected: Connected) -> None:
+    runtime, spawner = connected
+    await _offered(connected)
+    sandbox = await runtime.launch(PLAN)
+    await spawner.receive()
+    spawner.send(wire.SandboxEnded("a" * 32, 0, ()))
+    with pytest.raises(RuntimeFailed):
+        await sandbox.stop("e")
+
+
+async def test_withdrawn_offer_is_returned_unless_it_was_named(connected: Connected) -> None:
+    runtime, spawner = connected
+    await _offered(connected)
+    await _offered(connected, replace(OFFERED, offer=5))
+    await runtime.launch(PLAN)
+    assert isinstance(await spawner.receive(), wire.Launch)
+    for number in (4, 5):
+        spawner.send(wire.Withdrawn(number))
+    assert await spawner.receive() == wire.Returned(5)
 
 
 async def test_answer_with_a_foreign_sandbox_is_no_sandbox(connected: Connected) -> None:

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -67,7 +67,8 @@ TEMPLATE = Template(
     seccomp_first=False,
     ceilings=CEILINGS,
 )
-LAUNCH = wire.Launch(1, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
+LAUNCH = wire.Launch(1, 0, "a" * 32, "d" * 64, "none", 128 << 20, 32, 1.0, 16 << 20, 2000, 4 << 20, 500, 0, 0)
+CLAIM = replace(LAUNCH, request_id=0)
 PREPARED = Prepared(
     TEMPLATE, Filter(ALLOW_ALL), Shape("/views/x", "sandbox", "full", False, (), True, ALLOW_ALL, False)
 )
@@ -143,7 +144,7 @@ class Sandbox:
     init: Peer
     pidfd: int
     fds: list[int]
-    _next: int = 100
+    _output: int = -1
 
     def run(self, *argv: str, plan: wire.Execute = EXECUTE, stdin: int | None = None) -> "Ended":
         """Run it to its end. Its output must fit into a pipe."""
@@ -158,6 +159,18 @@ class Sandbox:
         with open(read, "rb") as file:
             output = file.read()
         return Ended(os.waitstatus_to_exitcode(exited.wait_status), output.decode(errors="replace"), exited)
+
+    def begin_echo(self, words: str) -> None:
+        """What `echoed` then waits for."""
+        self._output, write = os.pipe()
+        empty = _ended_pipe()
+        self.init.send(replace(EXECUTE, argv=("/bin/echo", words)), empty, write, write)
+        wire.close_all([write, empty])
+
+    def echoed(self) -> str:
+        self.init.expect(wire.Exited)
+        with open(self._output, "rb") as file:
+            return file.read().decode()
 
     def begin(self, plan: wire.Execute) -> None:
         """Have it started; nobody reads what it writes."""
@@ -251,20 +264,35 @@ class Daemon:
         self.peer.send(message)
         return self.launched()
 
+    def claim(
+        self,
+        offered: wire.Offered,
+        fds: list[int],
+        message: wire.Launch = CLAIM,
+        before: Callable[[Sandbox], None] = lambda sandbox: None,
+    ) -> Sandbox:
+        """Launch it of that blank; `before` that, its line is there already."""
+        sandbox = self._sandbox(message.sandbox_id, offered, fds)
+        before(sandbox)
+        self.peer.send(replace(message, offer=offered.offer))
+        return sandbox
+
     def launched(self) -> Sandbox:
         launched, fds = self.peer.expect(wire.Launched)
         return self.sandbox(launched, fds)
 
     def sandbox(self, message: wire.Launched | wire.Adopt, fds: list[int]) -> Sandbox:
+        return self._sandbox(message.sandbox_id, message, fds)
+
+    def _sandbox(self, sandbox_id: str, message: wire.Launched | wire.Adopt | wire.Offered, fds: list[int]) -> Sandbox:
         named = dict(zip(message.fd_names, fds, strict=True))
         init = Peer(socket.socket(fileno=named.pop("init")))
-        return Sandbox(message.sandbox_id, message.host_uid, init, named["pidfd"], list(named.values()))
+        return Sandbox(sandbox_id, message.host_uid, init, named["pidfd"], list(named.values()))
 
     def ready_sandbox(self, message: wire.Launch = LAUNCH) -> Sandbox:
-        """Complete: it said so."""
+        """Complete: it answers."""
         sandbox = self.launch(message)
-        answer, _ = sandbox.init.expect(wire.Answer)
-        assert answer == wire.Answer(0, 0, "", ())
+        assert sandbox.ask(wire.Collect(1, (), 0, 0, 0)) == wire.Answer(1, 0, "", ())
         return sandbox
 
     def destroy(self, sandbox: Sandbox) -> wire.SandboxEnded:
