@@ -7,6 +7,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -155,11 +156,12 @@ async def test_a_reader_that_does_not_read_is_sent_away() -> None:
     endless = Page(b"x" * 32 * 1024 * 1024, "text/plain")  # more than the sockets hold
     async with serving(page=lambda _: endless, reader_seconds=0.5) as endpoint:
         _, writer = await connect(endpoint)
-        writer.transport.pause_reading()
+        transport = cast(asyncio.Transport, writer.transport)
+        transport.pause_reading()
         writer.write(GET)
         await has_readers(endpoint, 1)
         await has_readers(endpoint, 0)
-        writer.transport.abort()
+        transport.abort()
 
 
 async def test_readers_beyond_the_places_wait_until_one_is_free() -> None:

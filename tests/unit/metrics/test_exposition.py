@@ -58,7 +58,7 @@ async def test_who_knows_openmetrics_gets_that_with_the_same_numbers(node: Node)
     accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
     page = pages(node.sources())(accept)
     assert page.content_type.startswith("application/openmetrics-text; version=1")
-    families = list(openmetrics_families(page.body.decode()))
+    families = list(openmetrics_families(page.body.decode()))  # type: ignore[no-untyped-call]
     samples = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
