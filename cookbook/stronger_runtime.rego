@@ -6,7 +6,7 @@ import rego.v1
 known_tenants := {"local"}
 
 allow if {
-	input.action.type == "execution.start"
+	input.action.type in {"profile.use", "execution.start"}
 	reviewed
 	not input.caller.tenant in known_tenants
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.action import NetConnect, SecretUse
+from sandboxd.action import NetConnect, ProfileUse, SecretUse
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Approval, Decision, Isolation, Obligations, Verdict
 from sandboxd.policy.base import PolicyEngine
@@ -187,6 +187,27 @@ async def test_nor_one_that_is_decided_at_the_same_time(engine: str, tmp_path: P
             decisions = await asyncio.gather(*(gate.decide(action, CALLER, subject) for action in actions))
             verdicts = sorted(decision.verdict for decision in decisions)
             assert verdicts == [Verdict.ALLOW, Verdict.DENY], decisions
+
+
+@pytest.mark.parametrize(
+    ("rules", "remembered"),
+    [((), True), (("rate",), False), (("working_hours",), False), (("egress_after_secret",), False)],
+    ids=str,
+)
+async def test_the_use_of_a_profile_is_remembered_unless_a_rule_looks_at_the_moment(
+    rules: tuple[str, ...], remembered: bool, tmp_path: Path
+) -> None:
+    for source in ("policies/sandboxd.rego", *(f"cookbook/{rule}.rego" for rule in rules)):
+        (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
+    use = ProfileUse(Isolation.PROCESS, "none", ())
+    subject = replace(SUBJECT, profile=ProfileFacts("default", "d" * 64, ()))
+    async with WITH_POLICY["rego"](tmp_path) as made:
+        gate = Gate(made)
+        decisions = [await gate.decide(use, CALLER, subject) for _ in range(3)]
+        assert {decision.verdict for decision in decisions} == {Verdict.ALLOW}
+        assert [decision.remembered for decision in decisions] == [False, remembered, remembered]
+        gate.replace(made)
+        assert not (await gate.decide(use, CALLER, subject)).remembered, "a reload ends it"
 
 
 @dataclass
