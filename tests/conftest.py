@@ -14,7 +14,7 @@ import uvloop
 from sandboxd.client import Client
 from tests import skips
 from tests.daemon import Mode, RunningDaemon, start_daemon
-from tests.skips import need_program, need_root
+from tests.modes import EACH, need_mode
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -25,7 +25,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 @pytest.fixture(scope="session")
 def daemon_root() -> Iterator[RunningDaemon]:
     """A daemon started as root: an own host uid for each sandbox, cgroups of whatever version the machine has."""
-    need_root()
+    need_mode(Mode.ROOT)
     with start_daemon(Mode.ROOT) as daemon:
         yield daemon
 
@@ -40,21 +40,12 @@ def daemon_rootless() -> Iterator[RunningDaemon]:
 @pytest.fixture(scope="session")
 def daemon_rootless_subuid() -> Iterator[RunningDaemon]:
     """A daemon of an ordinary user with 65536 subordinate ids, mapped by newuidmap."""
-    need_root()
-    need_program("newuidmap", "uidmap")
+    need_mode(Mode.ROOTLESS_SUBUID)
     with start_daemon(Mode.ROOTLESS_SUBUID) as daemon:
         yield daemon
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(Mode.ROOT, marks=pytest.mark.root),
-        pytest.param(Mode.ROOTLESS, marks=pytest.mark.rootless),
-        pytest.param(Mode.ROOTLESS_SUBUID, marks=pytest.mark.rootless),
-    ],
-    ids=str,
-)
+@pytest.fixture(scope="session", params=EACH, ids=str)
 def daemon(request: pytest.FixtureRequest) -> RunningDaemon:
     """Each of the three daemons in turn; one that this machine cannot have skips its share with the reason."""
     fixture = {Mode.ROOT: "daemon_root", Mode.ROOTLESS: "daemon_rootless"}.get(request.param, "daemon_rootless_subuid")

@@ -65,6 +65,13 @@ class RunningDaemon:
         segments = sorted((self.state_dir / "journal").rglob("*.jsonl"))
         return [json.loads(line) for segment in segments for line in segment.read_bytes().splitlines()]
 
+    def records_of(self, execution_id: str) -> list[dict[str, object]]:
+        """Those of that execution alone, oldest first: where one daemon serves many tests, its journal is long."""
+        segments = sorted((self.state_dir / "journal").rglob("*.jsonl"))
+        own = execution_id.encode()
+        lines = (line for segment in segments for line in segment.read_bytes().splitlines() if own in line)
+        return [record for line in lines if (record := json.loads(line))["ids"].get("execution_id") == execution_id]
+
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Ended:
     outcome: str
     code: str
     detail: str
+    call: str = ""  # the system call that failed, where the probe knows, and in which process of the sandbox
+    pid: int = 0
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.outcome, self.code, self.detail) if part)
@@ -43,18 +45,53 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """The event `syscall.denied`, or of a call that kills the signal in `execution.ended`."""
+
+    call: str = ""  # where the probe does not say which one it was
+    errno: str = ""  # where the attempt went on and ended otherwise
+    unless: tuple[str, ...] = ()  # ends that other layers make of it, in some modes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The event `process.exec_decided` of an image that ends so. Unless the filter refused what comes before."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """No event, and why there is none to be had."""
+
+    why: str
+
+
+NOT_THERE = Unseen("the view has nothing there, so there is nothing that anybody refused")
+OF_FILES = Unseen("modes, mounts and Landlock are the kernel's own answers to an allowed call, and tell nobody")
+OF_PROCESSES = Unseen("credentials and pid namespaces are the kernel's own answers to an allowed call, and tell nobody")
+OF_NETWORK = Unseen("its own network namespace has no way there: the call is allowed, and nobody refuses it")
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of a table: what is tried and each answer that counts as stopped."""
+    """A row of a table: what is tried, each answer that counts as stopped, and what the journal must have of it."""
 
     row: str
     probe: str
     must: tuple[str, ...]
     argv: tuple[str, ...] = ()
     lacking: frozenset[str] = field(default=LACKING)  # answers of the control that mean: not on this host
+    trace: Denied | Asked | Unseen = field(default=Denied())
 
     @property
     def name(self) -> str:
         return "-".join((self.row, self.probe, *self.argv)).replace("/", "_")
+
+
+def unseen(why: Unseen, *rows: Attempt) -> tuple[Attempt, ...]:
+    """Rows of which no event can be had."""
+    return tuple(replace(row, trace=why) for row in rows)
 
 
 def attempts(*rows: Attempt) -> pytest.MarkDecorator:
@@ -71,7 +108,7 @@ def ended(stdout: bytes, exit_code: int | None, signum: int | None, stderr: byte
     for line in reversed(stdout.splitlines()):
         if line.startswith(b'{"outcome"'):
             report = json.loads(line)
-            return Ended(report["outcome"], report["errno"], report["detail"])
+            return Ended(report["outcome"], report["errno"], report["detail"], report["call"], report["pid"])
     raise AssertionError(f"the probe reported nothing; exit code {exit_code}, stdout {stdout!r}, stderr {stderr!r}")
 
 
@@ -107,6 +144,17 @@ def unconfined(directory: Path, module: str, arguments: tuple[str, ...], network
     )
     signum = -run.returncode if run.returncode < 0 else None
     return ended(run.stdout, run.returncode, signum, run.stderr)
+
+
+_controls: dict[tuple[str, str, tuple[str, ...]], Ended] = {}
+
+
+def same_control(directory: Path, module: str, attempt: Attempt) -> Ended:
+    """As `unconfined`, once for all modes: for attempts on what the host has, whichever daemon runs beside it."""
+    key = (module, attempt.probe, attempt.argv)
+    if key not in _controls:
+        _controls[key] = unconfined(directory, module, (attempt.probe, *attempt.argv))
+    return _controls[key]
 
 
 def check_control(attempt: Attempt, control: Ended) -> None:

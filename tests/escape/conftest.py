@@ -1,6 +1,7 @@
-"""Fixtures of the attacks: `confined`, a daemon in each mode with its client, and `outside`, where controls run.
+"""Fixtures of the attacks: `daemon` in each mode, `confined` with its client, and `outside`, where controls run.
 
-The latter cannot be below /tmp, which a control covers with a mount of its own.
+That daemon has, beside the shipped profiles, those under which each refusal is on record. `outside` cannot be below
+/tmp, which a control covers with a mount of its own.
 """
 
 import tempfile
@@ -10,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from sandboxd.client import Client
-from tests.daemon import RunningDaemon
+from tests.daemon import RunningDaemon, start_daemon
 from tests.escape.confined import Confined
+from tests.escape.trace import with_reporting_profiles
+from tests.modes import EACH, need_mode
+
+
+@pytest.fixture(scope="package", params=EACH, ids=str)
+def daemon(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
+    need_mode(request.param)
+    with with_reporting_profiles() as settings, start_daemon(request.param, settings) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.escape.attempt import Attempt, attempts, check_control, unconfined
+from tests.escape.attempt import (
+    NOT_THERE,
+    OF_FILES,
+    Attempt,
+    Denied,
+    attempts,
+    check_control,
+    same_control,
+    unseen,
+)
 from tests.escape.confined import Confined
 
 GONE = ("ENOENT",)
@@ -13,7 +22,8 @@ READ_ONLY = ("EROFS",)
 LACKING = frozenset({"ENOENT", "ENXIO", "ENODEV", "EBUSY", "ENOTTY", "EOPNOTSUPP"})
 EMPTY = LACKING | {"refused"}
 
-WRITES = (
+WRITES = unseen(
+    OF_FILES,
     Attempt("F01", "open_write", ("EACCES", "EROFS", "ETXTBSY"), ("/proc/self/exe",)),
     Attempt("F01", "open_write", CLOSED, ("/proc/1/exe",)),
     Attempt("F03", "open_read_write", CLOSED, ("/proc/1/mem",)),
@@ -22,13 +32,6 @@ WRITES = (
     Attempt("F06", "open_write", ("ENOENT", "EACCES", "EROFS"), ("/proc/sysrq-trigger",), LACKING),
     Attempt("F04", "write_any_sysctl", ("refused",)),
     Attempt("F06", "write_any_proc", ("refused",)),
-    Attempt("F07", "write_uid_map", ("EPERM", "EACCES")),
-    Attempt("F07", "write_setgroups", ("EPERM", "EACCES")),
-    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/memory/release_agent",), LACKING),
-    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/memory/notify_on_release",), LACKING),
-    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/pids/cgroup.procs",), LACKING),
-    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/cgroup.procs",), LACKING),
-    Attempt("F09", "open_write", GONE, ("/sys/kernel/uevent_helper",), LACKING),
     Attempt("F11", "create", READ_ONLY, ("/",)),
     Attempt("F11", "create", READ_ONLY, ("/usr",)),
     Attempt("F11", "create", READ_ONLY, ("/etc",)),
@@ -37,11 +40,27 @@ WRITES = (
     Attempt("F11", "create", ("EROFS", "EACCES"), ("/dev",)),
     Attempt("X19", "creat", READ_ONLY, ("/usr",)),
     Attempt("F14", "hard_link", ("EXDEV", "EPERM"), ("/usr/bin/id",)),
-    Attempt("F16", "immutable", ("EPERM", "ENOTTY"), (), LACKING),
     Attempt("X20", "open_write", ("EROFS", "EACCES"), ("/usr/bin/env",)),
 )
 
-READS = (
+# Each makes a call that the filter refuses: to own a namespace in which it may, or to ask for the flags of a file.
+CALLS = (
+    Attempt("F07", "write_uid_map", ("EPERM", "EACCES"), trace=Denied("unshare", "EPERM")),
+    Attempt("F07", "write_setgroups", ("EPERM", "EACCES"), trace=Denied("unshare", "EPERM")),
+    Attempt("F16", "immutable", ("EPERM", "ENOTTY"), (), LACKING, Denied("ioctl")),
+)
+
+ABSENT = unseen(
+    NOT_THERE,
+    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/memory/release_agent",), LACKING),
+    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/memory/notify_on_release",), LACKING),
+    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/pids/cgroup.procs",), LACKING),
+    Attempt("F08", "open_write", GONE, ("/sys/fs/cgroup/cgroup.procs",), LACKING),
+    Attempt("F09", "open_write", GONE, ("/sys/kernel/uevent_helper",), LACKING),
+)
+
+READS = unseen(
+    OF_FILES,
     Attempt("F02", "read", CLOSED, ("/proc/1/root/etc/shadow",)),
     Attempt("F02", "read", CLOSED, ("/proc/1/cwd/etc/shadow",), LACKING),
     Attempt("F06", "read", ("ENOENT", "EACCES", "EPERM", "refused"), ("/proc/kcore",), LACKING),
@@ -62,20 +81,20 @@ READS = (
     Attempt("X10", "flipped_open", ("refused",), ("/etc/shadow",)),
 )
 
-DEVICES = tuple(
+DEVICES = unseen(NOT_THERE, *(
     Attempt("F10", "exists", GONE, (f"/dev/{name}",), LACKING)
     for name in (
         "mem", "kmem", "port", "kmsg", "vda", "sda", "kvm", "fuse", "net/tun", "vsock", "vhost-net", "vhost-vsock",
         "loop-control", "loop0", "mapper/control", "tty1", "ttyS0", "console", "userfaultfd", "nvram", "hwrng",
         "cpu_dma_latency", "autofs", "btrfs-control", "zram0", "vga_arbiter", "snapshot",
     )
-)  # fmt: skip
+))  # fmt: skip
 
 
-@attempts(*WRITES, *READS, *DEVICES)
+@attempts(*WRITES, *CALLS, *ABSENT, *READS, *DEVICES)
 def test_path_is_closed(attempt: Attempt, confined: Confined, outside: Path) -> None:
     confined.demand("files", attempt)
-    control = unconfined(outside, "files", (attempt.probe, *attempt.argv))
+    control = same_control(outside, "files", attempt)
     if control.outcome == "refused" and "refused" in attempt.lacking:
         control = type(control)("errno", "refused", control.detail)
     check_control(attempt, control)
@@ -109,7 +128,7 @@ def test_f12_another_tenants_workspace_is_not_there(confined: Confined) -> None:
 def test_f12_state_of_the_daemon_is_not_there(confined: Confined) -> None:
     for path in (confined.daemon.state_dir, confined.daemon.config, confined.daemon.log):
         assert path.exists(), "the control: the host sees it"
-        confined.demand("files", Attempt("F12", "exists", CLOSED, (str(path),)))
+        confined.demand("files", Attempt("F12", "exists", CLOSED, (str(path),), trace=NOT_THERE))
 
 
 def test_f16_set_uid_bit_does_not_leave_the_sandbox(confined: Confined) -> None:

@@ -7,12 +7,23 @@ from pathlib import Path
 import pytest
 
 from sandboxd.client import Client, NotFound, State, Unenforceable
-from tests.escape.attempt import Attempt, attempts, check_control, unconfined
+from tests.escape.attempt import (
+    OF_FILES,
+    OF_PROCESSES,
+    Attempt,
+    Denied,
+    attempts,
+    check_control,
+    same_control,
+    unconfined,
+    unseen,
+)
 from tests.escape.confined import Confined
 
 MASKED = ("refused", "ENOENT", "EACCES", "EPERM")
 EMPTY = frozenset({"ENOENT", "refused", "EACCES"})
-ROWS = (
+ROWS = unseen(
+    OF_FILES,
     Attempt("L03", "read_addresses", MASKED, ("/proc/kallsyms",), EMPTY),
     Attempt("L03", "read_addresses", MASKED, ("/proc/modules",), EMPTY),
     *(
@@ -34,27 +45,27 @@ ROWS = (
 )  # fmt: skip
 
 CHANNELS = (
-    Attempt("L01", "environ_of", ("EACCES", "ENOENT", "refused"), ("1",)),
+    Attempt("L01", "environ_of", ("EACCES", "ENOENT", "refused"), ("1",), trace=OF_FILES),
     Attempt("L07", "inotify_watch", ("EPERM",)),
     Attempt("L07", "inotify_init", ("EPERM",)),
-    Attempt("L07", "dnotify", ("EPERM",)),
-    Attempt("L07", "lease", ("EPERM",)),
-    Attempt("L08", "address_of_namespace", ("EPERM",), (), frozenset({"EPERM"})),
-    Attempt("L08", "parent_of_namespace", ("EPERM",), (), frozenset({"EPERM"})),
-    Attempt("S17", "scheduler_of_init", ("EPERM",)),
-    Attempt("S17", "priority_of_init", ("EPERM", "EACCES")),
+    Attempt("L07", "dnotify", ("EPERM",), trace=Denied("fcntl")),
+    Attempt("L07", "lease", ("EPERM",), trace=Denied("fcntl")),
+    Attempt("L08", "address_of_namespace", ("EPERM",), (), frozenset({"EPERM"}), trace=Denied("ioctl")),
+    Attempt("L08", "parent_of_namespace", ("EPERM",), (), frozenset({"EPERM"}), trace=Denied("ioctl")),
+    Attempt("S17", "scheduler_of_init", ("EPERM",), trace=OF_PROCESSES),
+    Attempt("S17", "priority_of_init", ("EPERM", "EACCES"), trace=OF_PROCESSES),
 )
 
 FLOOR_OF_STRICT = (
-    Attempt("L09", "flock_shared", ("EPERM", "ENOSYS")),
-    Attempt("L09", "record_lock_shared", ("EPERM", "EINVAL")),
+    Attempt("L09", "flock_shared", ("EPERM", "ENOSYS"), trace=Denied("flock")),
+    Attempt("L09", "record_lock_shared", ("EPERM", "EINVAL"), trace=Denied("fcntl")),
 )
 
 
 @attempts(*ROWS)
 def test_file_tells_nothing(attempt: Attempt, confined: Confined, outside: Path) -> None:
     confined.demand("files", attempt)
-    control = unconfined(outside, "files", (attempt.probe, *attempt.argv))
+    control = same_control(outside, "files", attempt)
     if control.outcome == "refused":
         control = type(control)("errno", "refused", control.detail)
     check_control(attempt, control)
@@ -63,7 +74,7 @@ def test_file_tells_nothing(attempt: Attempt, confined: Confined, outside: Path)
 @attempts(*CHANNELS)
 def test_channel_is_closed(attempt: Attempt, confined: Confined, outside: Path) -> None:
     confined.demand("leaks", attempt)
-    check_control(attempt, unconfined(outside, "leaks", (attempt.probe, *attempt.argv)))
+    check_control(attempt, same_control(outside, "leaks", attempt))
 
 
 @attempts(*FLOOR_OF_STRICT)
@@ -83,7 +94,7 @@ def test_strict_closes_locks_on_shared_files(attempt: Attempt, confined: Confine
         }
         assert "limit.memory" not in enforced, f"this node holds every limit, and still: {refusal}"
         assert "limit.memory" in str(refusal)
-    check_control(attempt, unconfined(outside, "leaks", (attempt.probe, *attempt.argv)))
+    check_control(attempt, same_control(outside, "leaks", attempt))
 
 
 def test_l02_environment_has_the_profiles_keys_alone(confined: Confined) -> None:

@@ -1,7 +1,7 @@
 """Table "Execution-policy bypass" where each exec is a question: what policy denies does not run, all is on record.
 
-What the static rules keep from running is tried again here, with an event for each attempt. A program that swaps what
-it named while it is asked about may run what policy denied, but never what no rule lets run.
+What static rules keep from running is tried again by execveat, with an event for each attempt. A program that swaps
+what it named while it is asked about may run what policy denied, but never what no rule lets run.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from tests.daemon import CHECKOUT, Mode, RunningDaemon, start_daemon
 from tests.escape.attempt import PROBES, Attempt, Ended, attempts, check_control, command, ended, unconfined
 from tests.escape.confined import Confined, shipped
 from tests.escape.test_exec_policy import ROWS as STATIC
-from tests.skips import need_program, need_root
+from tests.modes import EACH, need_mode
+from tests.skips import need_root
 
 PROFILE = """\
 apiVersion: sandboxd.io/v1
@@ -32,7 +33,7 @@ spec:
   description: each exec is a question
   extends: default
   mediate: [process.exec]
-  report: [ptrace, mount]
+  report: [ptrace, mount, seccomp, prctl]
   seccomp:
     allow:
       - {names: [execveat], why: so that it is asked about as well}
@@ -61,35 +62,15 @@ ROUTES = (
     "by_name", "by_relative_name", "by_link", "by_other_root", "by_descriptor_of_itself", "by_descriptor_of_parent",
     "by_execveat", "by_execveat_below", "by_thread", "by_posix_spawn", "by_vfork",
 )  # fmt: skip
-IMAGES = {
-    "renamed_binary": "/python3",
-    "through_loader": "ld-linux-x86-64.so.2",
-    "script_own_shebang": "/script",
-    "shebang_to_copy": "/workspace/script",
-    "memfd_execveat": "/memfd:probe (deleted)",
-    "memfd_proc_fd": "/memfd:probe (deleted)",
-    "tmpfile_exec": "(deleted)",
-    "flipped_execve": "/workspace/evil",
-}
+# The shipped profiles refuse execveat itself; what execve runs is asked about with the attempts of test_exec_policy.
+IMAGES = {"memfd_execveat": "/memfd:probe (deleted)", "tmpfile_exec": "(deleted)"}
 Record = dict[str, object]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(Mode.ROOT, marks=pytest.mark.root),
-        pytest.param(Mode.ROOTLESS, marks=pytest.mark.rootless),
-        pytest.param(Mode.ROOTLESS_SUBUID, marks=pytest.mark.rootless),
-    ],
-    ids=str,
-)
+@pytest.fixture(scope="module", params=EACH, ids=str)
 def asking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
-    mode = request.param
-    if mode is not Mode.ROOTLESS:
-        need_root()
-    if mode is Mode.ROOTLESS_SUBUID:
-        need_program("newuidmap", "uidmap")
-    with started(mode) as daemon:
+    need_mode(request.param)
+    with started(request.param) as daemon:
         yield daemon
 
 
@@ -128,8 +109,8 @@ class Seen:
 def see(mediated: Confined, module: str, *arguments: str, limits: Mapping[str, float] | None = None) -> Seen:
     result = mediated.run(command(module, arguments), (*MODULES, module), profile="mediated", limits=limits)
     events: dict[object, list[Record]] = {"process.exec_decided": [], "syscall.denied": []}
-    for record in mediated.daemon.journal():
-        if record["rule"] in events and record["ids"]["execution_id"] == result.execution_id:  # type: ignore[index]
+    for record in mediated.daemon.records_of(result.execution_id):
+        if record["rule"] in events:
             events[record["rule"]].append(record["fields"])  # type: ignore[arg-type]
     how = ended(result.stdout, result.exit_code, result.signal, result.stderr)
     return Seen(result, how, events["process.exec_decided"], events["syscall.denied"])
@@ -182,9 +163,14 @@ def test_x09_swapped_name_in_memory_runs_nothing_that_no_rule_lets_run(mediated:
     check_control(Attempt("X09", "flipped_memory", ("refused",)), control(outside, "flipped_memory"))
 
 
-@pytest.mark.parametrize("probe", ["silence_by_seccomp", "silence_by_prctl"])
-def test_s35_filter_that_would_silence_the_questions_is_refused(probe: str, mediated: Confined, outside: Path) -> None:
-    assert see(mediated, "mediated", probe).ended.answer == "EPERM"
+@pytest.mark.parametrize(("probe", "call"), [("silence_by_seccomp", "seccomp"), ("silence_by_prctl", "prctl")])
+def test_s35_filter_that_would_silence_the_questions_is_refused(
+    probe: str, call: str, mediated: Confined, outside: Path
+) -> None:
+    seen = see(mediated, "mediated", probe)
+    assert seen.ended.answer == "EPERM"
+    (event,) = seen.refused
+    assert (event["name"], event["pid"], event["layer"]) == (call, seen.ended.pid, "seccomp")
     check_control(Attempt("S35", probe, ("EPERM",)), control(outside, probe))
 
 
@@ -295,10 +281,11 @@ def test_u07_reported_calls_in_a_row_are_told_of_once_and_counted(mediated: Conf
     assert len(seen.refused) < 100
 
 
-def test_u07_call_that_the_profile_does_not_report_leaves_none(mediated: Confined, confined: Confined) -> None:
-    result = confined.run(command("mediated", ("traced", "0")), MODULES)
+def test_u07_call_that_the_profile_does_not_report_leaves_none(mediated: Confined) -> None:
+    result = mediated.run(command("mediated", ("traced", "0")), MODULES)
     assert ended(result.stdout, result.exit_code, result.signal).answer == "EPERM"
-    rules = {record["rule"] for record in confined.daemon.journal() if result.execution_id in str(record)}
+    rules = {record["rule"] for record in mediated.daemon.records_of(result.execution_id)}
+    assert "execution.ended" in rules
     assert "syscall.denied" not in rules and "process.exec_decided" not in rules
 
 

@@ -10,6 +10,7 @@ import pytest
 from sandboxd.client import EndReason, InvalidRequest, SandboxdError
 from tests import proc
 from tests.escape.confined import Confined
+from tests.escape.trace import reporting
 
 PYTHON = "/usr/bin/python3"
 RAISES = {
@@ -56,8 +57,10 @@ print(resource.getrlimit(resource.RLIMIT_CORE))
 """
     control = subprocess.run([PYTHON, "-c", source], capture_output=True, check=True)
     assert control.stdout.splitlines()[-1] == b"(0, 0)", "unconfined the limit goes down"
-    seen = confined.run([PYTHON, "-c", source])
-    assert seen.stdout.splitlines() == [b"(1, 1)", b"-1 1", b"0", b"(1, 1)"], seen.stderr
+    for profile in ("default", reporting("default")):
+        seen = confined.run([PYTHON, "-c", source], profile=profile)
+        assert seen.stdout.splitlines() == [b"(1, 1)", b"-1 1", b"0", b"(1, 1)"], seen.stderr
+    assert [event["name"] for event in confined.denied(seen)] == ["setrlimit"], "nothing refused what it pretends"
 
 
 def test_terminals_are_bounded_per_sandbox_since_the_host_has_one_number_for_all(confined: Confined) -> None:
@@ -114,25 +117,40 @@ memory = mmap.mmap(-1, 256 << 20)
 address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 print("locked", errno.errorcode[ctypes.get_errno()] if libc.mlock(ctypes.c_void_p(address), 256 << 20) else "worked")
 """
-    answers = dict(line.split() for line in confined.run([PYTHON, "-c", source]).stdout.splitlines())
-    assert answers[b"huge"] in (b"EPERM", b"ENOMEM", b"EACCES")
-    assert answers[b"locked"] in (b"EPERM", b"ENOMEM", b"EAGAIN")
+    for profile in ("default", reporting("default")):
+        result = confined.run([PYTHON, "-c", source], profile=profile)
+        answers = dict(line.split() for line in result.stdout.splitlines())
+        assert answers[b"huge"] == b"EPERM"
+        assert answers[b"locked"] in (b"EPERM", b"ENOMEM", b"EAGAIN")
+    assert [(event["name"], event["errno"]) for event in confined.denied(result)] == [("mmap", "EPERM")]
 
 
-def test_x15_500_threads_of_refused_calls_starve_nobody(confined: Confined) -> None:
-    """Every refusal is the kernel's own, so the daemon has nothing to queue."""
-    source = """
-import ctypes, threading
+FLOOD = """
+import ctypes, sys, threading
 libc = ctypes.CDLL(None)
 def flood():
-    for _ in range(2000): libc.syscall(101, 0, 0, 0, 0)
+    for _ in range(int(sys.argv[1])): libc.syscall(101, 0, 0, 0, 0)
 threads = [threading.Thread(target=flood) for _ in range(40)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print("done")
 """
-    result = confined.run([PYTHON, "-c", source])
+
+
+def test_x15_threads_of_refused_calls_starve_nobody(confined: Confined) -> None:
+    """Every refusal is the kernel's own, so the daemon has nothing to queue."""
+    result = confined.run([PYTHON, "-c", FLOOD, "2000"])
     assert (result.end_reason, result.stdout) == (EndReason.EXITED, b"done\n")
+    assert confined.run(["/bin/true"]).exit_code == 0
+
+
+def test_x15_threads_of_reported_calls_starve_nobody_and_each_call_is_counted(confined: Confined) -> None:
+    """Init answers one after the other, and tells of them all in a few events."""
+    result = confined.run([PYTHON, "-c", FLOOD, "100"], profile=reporting("default"))
+    assert (result.end_reason, result.stdout) == (EndReason.EXITED, b"done\n")
+    events = [event for event in confined.denied(result) if event["name"] == "ptrace"]
+    assert sum(event["count"] for event in events) == 4000  # type: ignore[misc]
+    assert len(events) < 200
     assert confined.run(["/bin/true"]).exit_code == 0
 
 

@@ -16,7 +16,8 @@ LIBC.syscall.restype = ctypes.c_long
 
 # x86_64; the tables of attempts name these calls, libc wraps few of them.
 NUMBERS = {
-    "open": 2, "mmap": 9, "ioctl": 16, "shmget": 29, "getpid": 39, "sendto": 44, "sendmsg": 46, "clone": 56,
+    "open": 2, "mmap": 9, "ioctl": 16, "madvise": 28, "socket": 41, "socketpair": 53, "setsockopt": 54, "fcntl": 72,
+    "flock": 73, "mknodat": 259, "setrlimit": 160, "shmget": 29, "getpid": 39, "sendto": 44, "sendmsg": 46, "clone": 56,
     "semget": 64, "msgget": 68, "creat": 85, "ptrace": 101, "syslog": 103, "setuid": 105, "setgroups": 116,
     "mknod": 133, "personality": 135, "pivot_root": 155, "prctl": 157, "adjtimex": 159, "chroot": 161, "acct": 163,
     "mount": 165, "umount2": 166, "swapon": 167, "reboot": 169, "sethostname": 170, "iopl": 172, "ioperm": 173,
@@ -52,8 +53,17 @@ def syscall(name: str | int, *arguments: Argument) -> int:
     ctypes.set_errno(0)
     result = int(LIBC.syscall(ctypes.c_long(number), *words))
     if result == -1:
-        raise OSError(ctypes.get_errno(), f"syscall {name}")
+        raise CallFailed(ctypes.get_errno(), f"syscall {name}", call=str(name))
     return result
+
+
+class CallFailed(OSError):
+    """With the name of the system call, if it is known, and who made it."""
+
+    def __init__(self, number: int, text: str, call: str = "", pid: int = 0) -> None:
+        super().__init__(number, text)
+        self.call = call
+        self.pid = pid or os.getpid()
 
 
 class Probe:
@@ -79,9 +89,10 @@ def probe(
     return register
 
 
-def report(outcome: str, code: str, detail: str) -> None:
+def report(outcome: str, code: str, detail: str, call: str = "", pid: int = 0) -> None:
     """One line on a line of its own, whatever was written before."""
-    sys.stdout.write("\n" + json.dumps({"outcome": outcome, "errno": code, "detail": detail}) + "\n")
+    line = {"outcome": outcome, "errno": code, "detail": detail, "call": call, "pid": pid or os.getpid()}
+    sys.stdout.write("\n" + json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
@@ -97,7 +108,8 @@ def main() -> None:
         if error.errno in chosen.reached:
             report("worked", code, "past the permission check")
         else:
-            report("errno", code, f"{error.strerror} {error.filename or ''}".strip())
+            said = f"{error.strerror} {error.filename or ''}".strip()
+            report("errno", code, said, getattr(error, "call", ""), getattr(error, "pid", 0))
     else:
         report("worked", "", detail)
 
@@ -108,24 +120,24 @@ def in_child(attempt: Callable[[], None]) -> None:
     child = os.fork()
     if child == 0:
         try:
+            number, call = 0, ""
             try:
-                number = 0
                 attempt()
             except OSError as error:
-                number = error.errno or errno.EIO
-            os.write(writer, number.to_bytes(4, "little"))
+                number, call = error.errno or errno.EIO, getattr(error, "call", "")
+            os.write(writer, number.to_bytes(4, "little") + call.encode())
         finally:  # whatever else it raises: this process must not go on as a second parent
             os._exit(0)
     os.close(writer)
-    data = os.read(reader, 4)
+    data = os.read(reader, 100)
     os.close(reader)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         os.kill(os.getpid(), os.WTERMSIG(status))
     if not data:
         raise RuntimeError("the child of the probe broke")
-    if number := int.from_bytes(data, "little"):
-        raise OSError(number, os.strerror(number))
+    if number := int.from_bytes(data[:4], "little"):
+        raise CallFailed(number, os.strerror(number), data[4:].decode(), child)
 
 
 def keep_exchanging(first: str, second: str) -> int:
