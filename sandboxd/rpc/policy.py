@@ -56,10 +56,8 @@ class PolicyService:
     async def _check(self, message: policy_pb2.CheckPolicyRequest, call: Call) -> policy_pb2.CheckPolicyResponse:
         if OPERATOR not in call.caller.roles:
             raise CallerRefused("explaining decisions is for operators; call as root or as the daemon's own user")
-        from sandboxd.policy.input_check import read_input  # its library takes a while, and few ask
-
-        document = read_input("input_json", message.input_json.encode())
         async with self._explaining:
+            document = await asyncio.to_thread(_read, message.input_json.encode())
             decision, rules = await self._policy.explain(document)
         return policy_pb2.CheckPolicyResponse(
             verdict=decision.verdict,
@@ -72,6 +70,13 @@ class PolicyService:
             revision=convert.text(decision.revision),
             rules=[policy_pb2.PolicyRule(path=rule.path, line=rule.line, name=rule.full_name) for rule in rules],
         )
+
+
+def _read(document: bytes) -> bytes:
+    """Of a large one it takes seconds."""
+    from sandboxd.policy.input_check import read_input  # its library takes a while, and few ask
+
+    return read_input("input_json", document)
 
 
 def _shadow(shadow: ShadowFacts) -> policy_pb2.ShadowPolicy:

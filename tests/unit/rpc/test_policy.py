@@ -1,5 +1,6 @@
 """PolicyService shows what decides, and explains it to operators alone."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -56,6 +57,25 @@ async def test_input_that_is_none_is_refused_and_not_decided(served: Served, tex
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (refused.value.details() or "").startswith("input_json: ")
     assert served.policy.asked == []
+
+
+async def test_the_loop_goes_on_while_an_input_is_read() -> None:
+    policy, turns = PolicyInForce(), 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    method = PolicyService(policy).methods()["CheckPolicy"]
+    assert isinstance(method, Unary)
+    request = policy_pb2.CheckPolicyRequest(input_json=question().document.decode())
+    await method.answer(request, Call(Caller(LOCAL_TENANT, "uid:7", (OPERATOR,), ""), ""))
+    turning.cancel()
+    assert len(policy.asked) == 1
+    assert turns > 0
 
 
 def as_seen_by(roles: tuple[str, ...], policy: PolicyInForce) -> tuple[Unary[policy_pb2.GetPolicyRequest], Call]:
