@@ -1,9 +1,15 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from sandboxd.config import Config, parse
 from sandboxd.errors import ConfigInvalid
 from sandboxd.redaction.patterns import SHIPPED, Source
 from sandboxd.redaction.settings import MAX_PATTERNS
+
+
+DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "redaction.md").read_text()
 
 
 def read(text: str) -> Config:
@@ -74,3 +80,13 @@ def test_too_many_patterns_are_refused() -> None:
     patterns = "".join(f"    p{number}: {{pattern: x, max_bytes: 1}}\n" for number in range(MAX_PATTERNS + 1))
     with pytest.raises(ConfigInvalid, match=r"redaction\.patterns: dictionary should have at most 64 items"):
         read(f"redaction:\n  patterns:\n{patterns}")
+
+
+def test_documented_configuration_is_valid() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert set(read(example).redaction.patterns) == {"ours", "session", "dump"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_pattern_is_documented(name: str) -> None:
+    assert f"`{name}`" in DOCUMENT
