@@ -191,9 +191,17 @@ def _defined(files: Mapping[str, bytes]) -> Iterator[tuple[str, tuple[str, ...]]
         if name.endswith(".rego"):
             yield name, package(_text(name, content))
         elif base in _DATA_FILES:
-            place = tuple(folder.split("/")) if folder else ()
-            for key in _object(name, content) or {"": None}:
-                yield name, (*place, key)
+            for place in _values(_object(name, content), tuple(folder.split("/")) if folder else ()):
+                yield name, place
+
+
+def _values(value: object, place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where there is more than objects. The empty `data.json` that `opa build` puts at the root defines nothing."""
+    if isinstance(value, dict) and (value or not place):
+        for key, item in value.items():
+            yield from _values(item, (*place, key))
+    else:
+        yield place
 
 
 def _object(name: str, content: bytes) -> dict[str, object]:

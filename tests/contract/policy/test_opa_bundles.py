@@ -70,6 +70,18 @@ def test_bundle_of_opa_build_is_verified_and_is_what_its_directory_is(
     assert '"most": [1.50, 12345678901234567890, 1e10]' in plain.data_json
 
 
+def test_bundle_without_data_is_within_its_roots(tmp_path: Path) -> None:
+    """`opa build` puts an empty data.json into it all the same."""
+    source, target = tmp_path / "source", tmp_path / "b.tar.gz"
+    source.mkdir()
+    (source / "policy.rego").write_text("package sandboxd\n\ndecision := false\n")
+    (source / ".manifest").write_text('{"revision": "r1", "roots": ["sandboxd"]}')
+    opa(source, "build", "-b", ".", "-o", str(target))
+    with tarfile.open(target) as archive:
+        assert "/data.json" in archive.getnames()
+    assert read_bundle([target]).revision == "r1"
+
+
 def test_files_signed_by_opa_sign_and_packed_by_tar_are_verified(tmp_path: Path, source: Path) -> None:
     """Here the structured files are signed as they stand, YAML too."""
     private, public = keys(tmp_path, "ec")

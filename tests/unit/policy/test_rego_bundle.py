@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -139,6 +140,15 @@ def test_tarball_is_the_same_bundle_as_its_directory(tmp_path: Path) -> None:
     assert read_bundle([tmp_path / "b.tar.gz"], tests=True) == read_bundle([tmp_path / "d"], tests=True)
 
 
+@pytest.mark.parametrize("data", [b"{}", b'{"a": {"b": {"c": 1}}}', b'{"a": {"b": 1}, "sandboxd": {"limits": {}}}'])
+def test_data_within_the_roots_may_stand_in_any_file(tmp_path: Path, data: bytes) -> None:
+    """`opa build` gathers it in one `data.json`, which is there also where there is no data."""
+    manifest_ = b'{"roots": ["sandboxd", "a/b"]}'
+    bundle = tmp_path / "b.tar.gz"
+    bundle.write_bytes(archive({".manifest": manifest_, "data.json": data, "policy.rego": ALLOW}))
+    assert json.loads(read_bundle([bundle]).data_json) == json.loads(data)
+
+
 def test_signed_bundle_says_which_release_it_is(tmp_path: Path) -> None:
     bundle = read_bundle([release(tmp_path / "b.tar.gz", 3)], public_file(tmp_path))
     assert bundle.revision == "r3"
@@ -173,7 +183,11 @@ def test_with_a_key_nothing_but_one_signed_bundle_with_a_version_is_taken(tmp_pa
         ({"lib/.signatures.json": b"{}"}, "is not at the bundle's root"),
         ({".manifest": b'{"roots": ["lib"]}'}, r"outside of the manifest's roots \('lib',\)"),
         ({".manifest": b'{"roots": ["sandboxd"]}', "data.json": b'{"x": 1}'}, "defines data.x, outside"),
-        ({".manifest": b'{"roots": ["sandboxd"]}', "lib/data.json": b"{}"}, "defines data.lib., outside"),
+        ({".manifest": b'{"roots": ["sandboxd"]}', "lib/data.json": b"{}"}, "defines data.lib, outside"),
+        (
+            {".manifest": b'{"roots": ["sandboxd", "a/b"]}', "data.json": b'{"a": {"c": 1}}'},
+            "defines data.a.c, outside",
+        ),
         ({"policy.wasm": b""}, "nothing that the embedded engine runs"),
         ({"patch.json": b"{}"}, "nothing that the embedded engine runs"),
         ({".manifest.pb": b""}, "nothing that the embedded engine runs"),
