@@ -8,7 +8,6 @@ from sandboxd.errors import ConfigInvalid
 from sandboxd.redaction.patterns import SHIPPED, Source
 from sandboxd.redaction.settings import MAX_PATTERNS
 
-
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "redaction.md").read_text()
 
 
