@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from sandboxd.errors import PolicyInvalid
@@ -72,6 +73,11 @@ def read_bundle(paths: Sequence[Path], key: Path | None = None, *, tests: bool =
         )
     sources = [_source(path, key) for path in paths]
     files = sorted(file for source in sources for file in source.files)
+    for (name, _), (other, _) in pairwise(files):
+        if name == other and name.endswith(".rego"):
+            raise PolicyInvalid(
+                f"{name!r} is in two of policy.paths, and nobody could tell their rules apart; rename one"
+            )
     running = [(name, content) for name, content in files if not name.endswith(_TEST)]
     modules = [(name, _text(name, content)) for name, content in running if name.endswith(".rego")]
     if not modules:

@@ -104,6 +104,16 @@ def test_a_nul_in_a_module_is_refused(tmp_path: Path) -> None:
         read_bundle([tmp_path])
 
 
+def test_two_modules_by_one_name_are_refused_and_two_data_files_are_merged(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, a__rego="package a", data__json=f'{{"{name}": {number}}}')
+    with pytest.raises(PolicyInvalid, match=r"'a\.rego' is in two of policy\.paths"):
+        read_bundle([tmp_path / "one", tmp_path / "two"])
+    (tmp_path / "two" / "a.rego").rename(tmp_path / "two" / "b.rego")
+    assert read_bundle([tmp_path / "one", tmp_path / "two"]).data_json == '{"one": 0, "two": 1}'
+
+
 def test_data_defined_twice_is_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
