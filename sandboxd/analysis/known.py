@@ -127,7 +127,7 @@ JAVASCRIPT: dict[str, FindingCode] = {
                      "WebAssembly.instantiate", "WebAssembly.Module"), _C.EVAL_OBJECT),
     **dict.fromkeys(("process.binding", "process._linkedBinding", "process.dlopen", "Deno.dlopen", "ffi-napi.Library",
                      "bun:ffi.dlopen"), _C.CALL_NATIVE),
-    **dict.fromkeys(("module.createRequire", "process.mainModule.require", "process.getBuiltinModule"),
+    **dict.fromkeys(("module.createRequire", "module._load", "process.mainModule.require", "process.getBuiltinModule"),
                     _C.IMPORT_DYNAMIC),
     **dict.fromkeys(("Reflect.get", "Reflect.apply", "Reflect.construct"), _C.CALL_DYNAMIC),
 }  # fmt: skip
@@ -135,6 +135,9 @@ JAVASCRIPT_DECODES = frozenset({"atob", "unescape", "decodeURIComponent", "Strin
                                 "String.fromCodePoint", "zlib.inflateSync", "zlib.gunzipSync", "zlib.unzipSync",
                                 "zlib.brotliDecompressSync", "zlib.inflateRawSync"})  # fmt: skip
 JAVASCRIPT_SHELLS = frozenset({"child_process.exec", "child_process.execSync", "shelljs.exec"})
+JAVASCRIPT_PACKAGES = frozenset({"axios", "got", "node-fetch", "ws", "undici", "execa", "shelljs", "net", "tls", "http",
+                                 "https", "http2", "dgram", "vm", "v8", "zlib", "cluster", "child_process",
+                                 "worker_threads"})  # fmt: skip
 JAVASCRIPT_TIMERS = frozenset({"setTimeout", "setInterval", "setImmediate"})
 
 # Commands of a shell. Those that fetch, those that decode, and those that run the command that follows them.

@@ -9,6 +9,7 @@ import builtins
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from sandboxd.analysis import known
 from sandboxd.analysis.commandline import PYTHON, SHELL, Code, code_in
@@ -61,7 +62,7 @@ class _Reader:
         self._stars: set[str] = set()
         self._searched: set[str] = set()  # texts, for places
         self._own = _own_names(tree, self._parents)
-        self._known: dict[ast.expr, set[str]] | None = None  # once names mean nothing more
+        self._known: dict[ast.expr, set[str]] = {}  # as far as names were followed when it was looked at
         self._origins: dict[ast.AST, _Origin] = {}
 
     def run(self) -> None:
@@ -72,9 +73,10 @@ class _Reader:
         for name, value in self._assignments():
             assigned[value].add(name)
         for _ in range(_ROUNDS):
+            self._known.clear()
             for value, names in assigned.items():
                 self._assigns(names, value)
-        self._known = {}
+        self._known.clear()
         self._origins = self._traced(assigned)
         for node in self._parents:
             self._look(node)
@@ -129,8 +131,6 @@ class _Reader:
         """The dotted names that an expression may stand for."""
         if depth > _DEEPEST:
             return set()
-        if self._known is None:
-            return self._resolved_anew(node, depth)
         if (known_already := self._known.get(node)) is None:
             known_already = self._known[node] = self._resolved_anew(node, depth)
         return known_already
@@ -269,9 +269,12 @@ class _Reader:
             return Code(SHELL, line, partial=UNKNOWN in line) if line else None
         if name.startswith(("os.exec", "os.spawn", "os.posix_spawn", "posix.")):
             told = self._texts.words(arguments[1]) if len(arguments) > 1 else None
-            words = told or [self._texts.whole(part) or "" for part in arguments[1:]]
-            return code_in([self._texts.whole(arguments[0]) or "", *words[1:]])  # the first is but a name for it
-        return code_in(listed or [self._texts.whole(part) or "" for part in arguments])
+            words = told or [self._texts.shape(part) for part in arguments[1:]]
+            words = [self._texts.shape(arguments[0]), *words[1:]]  # the first is but a name for it
+        else:
+            words = listed or [self._texts.shape(part) for part in arguments]
+        code = code_in(words)
+        return None if code is None else replace(code, partial=UNKNOWN in code.text)
 
     # --- where text comes from
 

@@ -46,7 +46,7 @@ class Texts:
         return self._together([UNKNOWN if part is None else part for part in parts]) or "" if any(parts) else ""
 
     def words(self, node: ast.expr) -> list[str] | None:
-        """Of a list of texts, or of what is split into one; a word that is not known is empty."""
+        """Of a list of texts, each as `shape` gives it, or of what is split into one."""
         match node:
             case ast.Name(id=name) if name in self._lists:
                 return self._each(self._lists[name])
@@ -62,7 +62,7 @@ class Texts:
                 return None
 
     def _each(self, node: ast.expr) -> list[str] | None:
-        return [self.whole(part) or "" for part in node.elts] if isinstance(node, ast.List | ast.Tuple) else None
+        return [self.shape(part) for part in node.elts] if isinstance(node, ast.List | ast.Tuple) else None
 
     def _parts(self, node: ast.AST, depth: int = 0) -> Parts:
         if depth > _DEEPEST:

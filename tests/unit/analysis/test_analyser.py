@@ -204,13 +204,16 @@ async def test_a_pathological_source_fails_and_the_next_one_is_analysed(
         ("python", f"x='{'a' * 60_000}'\n" + "x + x\n" * 10_000, set()),
         ("shell", "env " * 30_000 + "a", {Finding(FindingCode.COMMAND, name, 1) for name in ("env", "a")}),
         ("shell", "a $(" * 9_000 + "a" + ")" * 9_000, {Finding(FindingCode.COMMAND, "a", 1)}),
+        ("javascript", "a=" * 30_000 + "b", set()),
+        ("javascript", "eval(" * 20_000 + ")" * 20_000, {EVAL}),
+        ("javascript", f"x='{'a' * 60_000}';" + "x+'';" * 10_000, set()),
         (
             "shell",
             "sh|" * 40_000 + "sh",
             {Finding(FindingCode.EVAL_STRING, "sh", 1), Finding(FindingCode.COMMAND, "sh", 1)},
         ),
     ],
-    ids=["assignments", "texts", "wrappers", "substitutions", "pipes"],
+    ids=["assignments", "texts", "wrappers", "substitutions", "js-assignments", "js-calls", "js-texts", "pipes"],
 )
 async def test_a_long_source_that_is_sound_is_analysed(
     analyser: Analyser, language: str, source: str, findings: set[Finding]

@@ -168,6 +168,8 @@ def test_whether_all_was_understood_is_told() -> None:
         ("import os\nos.execv('/usr/bin/node', ['-e', '1'])", None),
         ("import os\nos.system(x)", None),
         # of which some is not known
+        ("import subprocess as s\ns.run(['bash', '-c', f'ls {x}'])", Code("shell", "ls ${_}", partial=True)),
+        ("import os\nos.execlp('bash', 'x', '-c', 'ls ' + x)", Code("shell", "ls ${_}", partial=True)),
         ("import os\nos.system(f'curl {x} | sh')", Code("shell", "curl ${_} | sh", partial=True)),
         ("import os\nos.system('curl ' + x + ' | sh')", Code("shell", "curl ${_} | sh", partial=True)),
         ("import os\nos.system('curl %s | %s' % (x, 'sh'))", Code("shell", "curl ${_} | sh", partial=True)),
