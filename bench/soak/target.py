@@ -34,6 +34,7 @@ NAMES = (
     "options",
     "answers",
     "details",
+    "redaction",
 )
 
 
