@@ -87,29 +87,29 @@ class ProcessRuntime:
     async def launch(self, plan: LaunchPlan) -> Sandbox:
         """Of an offered blank that needs nothing more it is there at once, and the spawner makes it meanwhile."""
         offer = self._offers.take(plan)
-        if offer is None:
-            launched = await self._launched(plan, 0)
-            if not isinstance(launched, wire.Launched) or launched.sandbox_id != plan.sandbox_id:
-                raise RuntimeFailed("the spawner answered a launch with something else")
-        else:
+        if offer is not None and offer.fits(plan):
+            self._link.send(_launch(plan, 0, offer.message.offer))  # first: what follows need not hold it up
+            return self._enrol(plan.sandbox_id, offer.message, offer.fds)
+        request_id, answer = self._request()
+        self._link.send(_launch(plan, request_id, offer.message.offer if offer is not None else 0))
+        if offer is not None:
             self._enrol(plan.sandbox_id, offer.message, offer.fds)
-            if offer.fits(plan):
-                self._link.send(_launch(plan, 0, offer.message.offer))
-            else:
-                await self._launched(plan, offer.message.offer)
+        launched = await self._answered(plan, answer)
+        if not isinstance(launched, wire.Launched) or launched.sandbox_id != plan.sandbox_id:
+            raise RuntimeFailed("the spawner answered a launch with something else")
         sandbox = self._sandboxes.get(plan.sandbox_id)
         if sandbox is None:
             raise RuntimeFailed("the sandbox ended before it could be used", reason="sandbox_lost")
         return sandbox
 
-    async def _launched(self, plan: LaunchPlan, offer: int) -> wire.Launched | wire.Reloaded:
-        request_id, future = self._request()
-        self._link.send(_launch(plan, request_id, offer))
+    async def _answered(
+        self, plan: LaunchPlan, answer: asyncio.Future[wire.Launched | wire.Reloaded]
+    ) -> wire.Launched | wire.Reloaded:
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
             # It may be made all the same: whoever asked is gone, so it ends as soon as it is there.
-            future.add_done_callback(lambda _: self._link.send(wire.Kill(plan.sandbox_id)))
+            answer.add_done_callback(lambda _: self._link.send(wire.Kill(plan.sandbox_id)))
             raise
         except SandboxdError:  # it was refused, and the blank that was offered for it is gone
             sandbox = self._sandboxes.pop(plan.sandbox_id, None)

@@ -128,6 +128,7 @@ class Init:
         if self._cage.shape.mediation.listens:
             self._mediation = Server(self._cage.shape.mediation, self._control, self._send, self._poll)
         self._poll.register(self._control, select.POLLIN)
+        self._obey()  # until then there is nothing to look after
         self._serve()
 
     def _serve(self) -> NoReturn:
