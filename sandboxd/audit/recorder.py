@@ -103,7 +103,9 @@ class Recorder:
             return self._store.put(document)
         except OSError as error:
             self.failures += 1
-            raise AuditUnavailable(f"cannot store an audit document: {error.strerror or error}") from error
+            raise AuditUnavailable(
+                f"an audit document cannot be written: {error.strerror or error}; free or mend its disk"
+            ) from error
 
     def available(self) -> bool:
         """Could the last event be written? Recovers with the first one that can."""
