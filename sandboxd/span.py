@@ -124,10 +124,10 @@ class Span:
         self._sandbox_id = sandbox_id
 
     async def requested(self, request: ExecuteRequest) -> None:
-        document, command = redacted_input(request, self._caller), command_of(request)
+        input_sha256 = self._stored(redacted_input(request, self._caller))
         if self.redaction is not None:
-            document, command = self.redaction.document(document), self.redaction.text(command)
-        input_sha256 = self._log.store(document)
+            request = self.redaction.request(request)
+        command = command_of(request)
         language = "" if isinstance(request.program, ArgvProgram) else request.program.language
         await self._log.record(
             ExecutionRequested(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sandboxd.model import Collected, Outcome, OutputFile
+from sandboxd.model import Agent, ArgvProgram, CodeProgram, Collected, ExecuteRequest, Outcome, OutputFile
 from sandboxd.redaction.document import redacted
 from sandboxd.redaction.patterns import Catalogue, Patterns
 from sandboxd.redaction.stream import StreamRedactor
@@ -40,6 +40,23 @@ class Redaction:
     def document(self, value: bytes) -> bytes:
         """Of JSON."""
         return redacted(value, lambda text: ", ".join(self._searched(text)[1]))
+
+    def request(self, request: ExecuteRequest) -> ExecuteRequest:
+        """With its texts redacted, to be told of and not to be run."""
+        program: ArgvProgram | CodeProgram = request.program
+        if isinstance(program, ArgvProgram):
+            # As one text: what is shown of it is joined, and a match may begin in one argument and end in the next.
+            program = ArgvProgram((self.text(" ".join(program.argv)),))
+        else:
+            program = CodeProgram(self.text(program.language), self.text(program.source))
+        agent = request.agent
+        return replace(
+            request,
+            program=program,
+            profile=self.text(request.profile),
+            labels=tuple((self.text(name), self.text(value)) for name, value in request.labels),
+            agent=Agent(*map(self.text, (agent.name, agent.session_id, agent.tool_name, agent.tool_use_id))),
+        )
 
     def outcome(self, outcome: Outcome) -> Outcome:
         """With its texts redacted and the counts; its files have been collected by `collected`."""

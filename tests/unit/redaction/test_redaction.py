@@ -7,8 +7,10 @@ import pytest
 from sandboxd.errors import Unenforceable
 from sandboxd.event import ExecutionEnded, ExecutionRequested, PolicyDecided
 from sandboxd.model import (
+    Agent,
     ArgvProgram,
     Chunk,
+    CodeProgram,
     Collected,
     Decision,
     EndReason,
@@ -215,6 +217,26 @@ async def test_record_of_a_request_is_without_what_the_node_takes_out_of_all(nod
     assert b"".join(item.data for item in items if isinstance(item, Chunk)) == TOKEN.encode() * 2
     (record,) = node.registry.list(CALLER)
     assert record.command == "/bin/echo [redacted:github-token] [redacted:ours]"
+
+
+async def test_every_text_of_a_request_that_is_on_record_is_redacted(node: Node) -> None:
+    node.executor.redactions = Redactions(requests=("github-token", "bearer-token"))
+    gone = "[redacted:github-token]"
+    await node.items(
+        ExecuteRequest(
+            ArgvProgram(("/bin/echo", "Bearer", "a" * 24)),
+            labels=(("a", TOKEN), (TOKEN, "b")),
+            agent=Agent(f"x {TOKEN}", TOKEN, TOKEN, TOKEN),
+        )
+    )
+    event = requested(node)
+    assert event.command == "/bin/echo [redacted:bearer-token]"
+    assert event.labels == (("a", gone), (gone, "b"))
+    assert (event.agent_name, event.agent_session_id, event.tool_name, event.tool_use_id) == (f"x {gone}", *[gone] * 3)
+    source = Redactions(requests=("github-token",)).of_requests
+    assert source is not None
+    told = source.request(ExecuteRequest(CodeProgram("python", f"print('{TOKEN}')"), profile=TOKEN))
+    assert (told.program, told.profile) == (CodeProgram("python", f"print('{gone}')"), gone)
 
 
 async def test_command_is_redacted_before_it_is_cut(node: Node) -> None:
