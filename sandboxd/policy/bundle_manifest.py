@@ -12,6 +12,7 @@ from sandboxd.policy import bundle_data
 
 MANIFEST = ".manifest"
 EVERYTHING = ("",)
+MAX_REVISION_CHARS = 256  # it is on every record of a decision
 MAX_VERSION = (1 << 63) - 1  # what the API and other readers of the record can hold
 _KEYS = frozenset({"revision", "roots", "rego_version", "file_rego_versions", "metadata", "wasm"})
 
@@ -35,6 +36,10 @@ def parse(name: str, content: bytes) -> Manifest:
     revision, roots = body.get("revision", ""), body.get("roots", list(EVERYTHING))
     if not isinstance(revision, str):
         raise PolicyInvalid(f"{name}: revision {revision!r} is not a string")
+    if len(revision) > MAX_REVISION_CHARS:
+        raise PolicyInvalid(
+            f"{name}: a revision of {len(revision)} characters; give one of {MAX_REVISION_CHARS} or less"
+        )
     if not (isinstance(roots, list) and all(isinstance(root, str) for root in roots)):
         raise PolicyInvalid(f"{name}: roots {roots!r} is not a list of strings")
     for version in (body.get("rego_version", 1), *_versions(name, body.get("file_rego_versions", {}))):

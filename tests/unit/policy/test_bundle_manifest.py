@@ -19,6 +19,7 @@ def test_manifest_says_revision_roots_and_release() -> None:
         (b"[]", "not an object"),
         (b"{", "not JSON"),
         (b'{"revision": 7}', "revision 7 is not a string"),
+        (b'{"revision": "' + b"x" * 257 + b'"}', "a revision of 257 characters"),
         (b'{"revison": "x"}', "unknown key 'revison'"),
         (b'{"roots": "a"}', "not a list of strings"),
         (b'{"roots": [1]}', "not a list of strings"),
