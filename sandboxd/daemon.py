@@ -246,6 +246,7 @@ class Daemon:
             version=__version__,
             mode=self._runtime.hello.mode,
             slots=self._settings.limits.max_concurrent,
+            stock=lambda: self._runtime.offered,
             tally=self._tally,
             policy=self._rollout.facts,
             admission=self._admission,

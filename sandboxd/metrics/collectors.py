@@ -83,12 +83,14 @@ class Policy(Collector):
 class Executions(Collector):
     admission: Admission
     slots: int
+    stock: Callable[[], int]
     tally: Tally
 
     def collect(self) -> Iterator[Metric]:
         tally = self.tally
         yield _gauge("sandboxd_executions_running", "Executions that hold a slot", self.admission.running)
         yield _gauge("sandboxd_execution_slots", "Executions that may run at a time", self.slots)
+        yield _gauge("sandboxd_stock_sandboxes", "Empty sandboxes that are ready", self.stock())
         yield _gauge("sandboxd_draining", "1: no execution is taken any more", self.admission.draining)
         yield CounterMetricFamily("sandboxd_executions_started", "Sandboxes made for an execution", tally.started)
         yield _counter("sandboxd_executions_ended", "Ends", "end_reason", (*END_REASONS, OTHER), tally.ended)

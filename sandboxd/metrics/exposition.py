@@ -39,6 +39,7 @@ class Sources:
     version: str
     mode: str
     slots: int
+    stock: Callable[[], int]
     tally: Tally
     policy: Callable[[], PolicyFacts]
     admission: Admission
@@ -56,7 +57,7 @@ def pages(sources: Sources) -> Callable[[str], Page]:
     for collector in (
         collectors.Build(sources.version, sources.mode),
         collectors.Policy(sources.policy, tally),
-        collectors.Executions(sources.admission, sources.slots, tally),
+        collectors.Executions(sources.admission, sources.slots, sources.stock, tally),
         collectors.Waiting(sources.approvals, tally),
         collectors.Analyses(sources.analyser.outcomes),
         collectors.Journal(sources.recorder),

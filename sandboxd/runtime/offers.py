@@ -35,6 +35,9 @@ class Offers:
     def __init__(self) -> None:
         self._there: dict[int, Offer] = {}
 
+    def __len__(self) -> int:
+        return len(self._there)
+
     def add(self, message: wire.Offered, fds: list[int]) -> None:
         if message.offer < 1 or message.offer in self._there:
             wire.close_all(fds)

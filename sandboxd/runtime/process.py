@@ -57,6 +57,11 @@ class ProcessRuntime:
     def adopted(self) -> tuple[Sandbox, ...]:
         return tuple(self._adopted)
 
+    @property
+    def offered(self) -> int:
+        """How many blanks are in stock."""
+        return len(self._offers)
+
     def on_reloaded(self, callback: Callable[[wire.Reloaded], None]) -> None:
         self._on_reloaded = callback
 

@@ -19,6 +19,7 @@ class FakeSpawner(FakeRuntime):
     recompiled: Templates | None = ()
     adopted: tuple[FakeSandbox, ...] = ()
     reloads: int = 0
+    offered: int = 0
     status: str = ""
     served: asyncio.Event = field(default_factory=asyncio.Event)
     reloaded: Callable[[wire.Reloaded], None] = lambda _message: None

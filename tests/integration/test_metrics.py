@@ -66,7 +66,10 @@ def measured(settings: str = "", mode: Mode = Mode.ROOT) -> Iterator[tuple[Runni
 def test_an_execution_moves_the_numbers(mode: Mode) -> None:
     if mode is Mode.ROOT:
         need_root()
-    with measured("limits: {max_concurrent: 7}\n", mode) as (daemon, port), daemon.client() as client:
+    with (
+        measured("limits: {max_concurrent: 7}\nruntimes: {process: {blank_stock: 2}}\n", mode) as (daemon, port),
+        daemon.client() as client,
+    ):
         before = scrape(port)
         assert (
             before("sandboxd_build_info", mode=str(mode).replace("rootless", "rootless-single"), version="0.1.0") == 1
@@ -80,6 +83,7 @@ def test_an_execution_moves_the_numbers(mode: Mode) -> None:
             port,
             lambda now: now("sandboxd_executions_running") == now("sandboxd_sink_lag_events", sink="stdout") == 0,
         )
+        until(port, lambda now: now("sandboxd_stock_sandboxes") >= 2)
         start = {"action": "execution.start", "remembered": "false"}
 
         def moved(name: str, **labels: str) -> float:

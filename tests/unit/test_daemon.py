@@ -102,6 +102,29 @@ async def test_it_serves_then_drains_and_both_are_on_record(home: Path) -> None:
     assert rules(home)[-2:] == ["execution.ended", "daemon.stopped"]
 
 
+async def test_metrics_are_served_as_long_as_the_daemon_serves(home: Path) -> None:
+    place = home / "run" / "metrics.sock"
+    async with running(home, FakeSpawner(offered=3), f"metrics: {{listen: 'unix://{place}'}}\n") as (node, _):
+        [_ async for _ in node._executor.execute(REQUEST, CALLER)]
+        reader, writer = await asyncio.open_unix_connection(place)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        page = (await reader.read()).decode()
+        writer.close()
+    assert 'sandboxd_executions_ended_total{end_reason="EXITED"} 1.0\n' in page
+    assert "sandboxd_stock_sandboxes 3.0\n" in page
+    assert "sandboxd_policy_decision_seconds_count 0.0\n" not in page
+    assert not place.exists()
+
+
+async def test_a_place_for_metrics_that_is_taken_ends_the_start_and_the_api(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        more = f"metrics: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n"
+        with pytest.raises(ConfigInvalid, match=r"metrics cannot be served at .* Address already in use"):
+            async with running(home, FakeSpawner(), more):
+                pass
+    assert not (home / "run" / "s.sock").exists()
+
+
 async def test_drain_ends_what_runs_and_refuses_what_comes(home: Path) -> None:
     spawner = FakeSpawner(script=forever)
     seen: list[object] = []

@@ -68,6 +68,7 @@ class Node:
             version="1.2.3",
             mode="root",
             slots=2,
+            stock=lambda: 3,
             tally=self.tally,
             policy=lambda: self.facts,
             admission=self.admission,

@@ -89,9 +89,10 @@ async def test_the_shadow_is_told_where_there_is_one(node: Node) -> None:
 
 
 async def test_executions_are_told_from_admission_to_their_end(node: Node) -> None:
-    told = Told(Executions(node.admission, 2, node.tally))
+    told = Told(Executions(node.admission, 2, lambda: 3, node.tally))
     with node.admission.slot("local"), node.admission.slot("local"):
         assert (told("sandboxd_executions_running"), told("sandboxd_execution_slots")) == (2, 2)
+        assert told("sandboxd_stock_sandboxes") == 3
         with pytest.raises(Overloaded), node.admission.slot("local"):
             pass
     await node.recorder.record(made(ExecutionStarted))
@@ -106,7 +107,7 @@ async def test_executions_are_told_from_admission_to_their_end(node: Node) -> No
 
 
 async def test_a_node_that_drains_says_so(node: Node) -> None:
-    told = Told(Executions(node.admission, 2, node.tally))
+    told = Told(Executions(node.admission, 2, lambda: 3, node.tally))
     assert told("sandboxd_draining") == 0
     node.admission.drain()
     assert told("sandboxd_draining") == 1
