@@ -113,7 +113,7 @@ async def test_an_unwritable_journal_refuses_until_it_can_be_written(
         with pytest.raises(AuditUnavailable, match="Input/output error"):
             await recorder.record(violated())
         assert not recorder.available()
-        with pytest.raises(AuditUnavailable, match="document cannot be written.*mend its disk"):
+        with pytest.raises(AuditUnavailable, match=r"document cannot be written.*mend its disk"):
             recorder.store(b"{}")
         assert recorder.failures == 2
     assert await recorder.record(violated()) == 1
