@@ -57,7 +57,7 @@ def asked(decision: Decision, action: Action, caller: Caller, about: About, docu
         sandbox_id=about.sandbox.id,
         execution_id=about.execution_id,
         trace_id=about.trace_id,
-        shown=shown[:MAX_SHOWN_BYTES].decode(errors="replace"),
+        shown=shown[:MAX_SHOWN_BYTES].decode(errors="ignore"),
         shown_bytes=len(shown),
         shown_sha256=hashlib.sha256(shown).hexdigest(),
     )

@@ -159,22 +159,22 @@ class Approvals:
         """Until cancelled: end what is over, when it is."""
         while True:
             self._news.clear()
-            await self.sweep()
-            end = self._desk.next_end()
+            end = self._desk.next_end() if await self.sweep() else None
             seconds = _SWEEP_SECONDS if end is None else min(max(end - self._clock(), 0.01), _SWEEP_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._news.wait()
 
-    async def sweep(self) -> None:
-        """What is over is taken off the disk and said to have expired."""
+    async def sweep(self) -> bool:
+        """What is over is taken off the disk and said to have expired; False if that did not come off."""
         async with self._lock:
             for case in self._desk.over(self._clock()):
                 try:
                     await self._ended(case)
                 except (ApprovalUnavailable, AuditUnavailable) as error:
                     log.warning("an approval that is over is not cleared away", extra={"error": error.message})
-                    return
+                    return False
+        return True
 
     def close(self) -> None:
         """Ends every watch; nothing can be waited for any more."""

@@ -67,8 +67,8 @@ class Webhook:
                 await self._sleep(_RETRY_SECONDS * 4.0 ** (attempt - 1))
             try:
                 problem = await self._post(session, body)
-            except (aiohttp.ClientError, TimeoutError, OSError, TokenUnreadable) as error:
-                problem = f"{type(error).__name__}: {error}"
+            except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError, TokenUnreadable) as error:
+                problem = f"{type(error).__name__}: {error}"  # UnicodeError: of a host's name that none can have
             if not problem:
                 return
         log.warning("the approvals webhook was not told", extra={"error": problem[:200], "attempts": ATTEMPTS})

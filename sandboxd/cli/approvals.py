@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from sandboxd.cli import tables
+from sandboxd.cli.printable import printable
 from sandboxd.client.approval import Approval
 
 
@@ -52,7 +53,7 @@ def show_approval(approval: Approval, *, as_json: bool) -> None:
         ],
     )
     for line in _pretty(approval.shown).splitlines():
-        print(tables.printable(line))  # noqa: T201
+        print(printable(line))  # noqa: T201
     if approval.shown_bytes > len(approval.shown.encode()):
         print(  # noqa: T201
             f"NOT ALL OF IT: this is cut, the whole has {approval.shown_bytes} bytes; "
@@ -64,7 +65,7 @@ def follow(updates: Iterable[Approval], *, as_json: bool) -> None:
     """A line for each, at once."""
     for a in updates:
         line = f"{a.approval_id} {a.state} {a.action_type} {a.requester} {a.profile} {_votes(a)} {'; '.join(a.reasons)}"
-        print(json.dumps(_document(a)) if as_json else tables.printable(line.rstrip()), flush=True)  # noqa: T201
+        print(json.dumps(_document(a)) if as_json else printable(line.rstrip()), flush=True)  # noqa: T201
 
 
 def _votes(approval: Approval) -> str:

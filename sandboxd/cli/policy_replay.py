@@ -15,6 +15,7 @@ from sandboxd.audit.store import DOCUMENTS, find_all
 from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
+from sandboxd.cli.printable import printable
 from sandboxd.config import Policy, state_directory
 from sandboxd.event import PolicyDecided
 from sandboxd.policy.rego_bundle import read_bundle
@@ -90,7 +91,7 @@ def _unreadable(error: OSError, directory: Path) -> str:
 def _show(results: Sequence[Result], revision: str, since: str) -> None:
     counts = _counts(results)
     print(  # noqa: T201
-        f"{sum(counts.values())} decisions of the last {since}, decided again by {tables.printable(revision)}: "
+        f"{sum(counts.values())} decisions of the last {since}, decided again by {printable(revision)}: "
         + ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
     )
     groups: defaultdict[tuple[str, ...], list[Result]] = defaultdict(list)

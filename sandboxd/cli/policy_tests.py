@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
-from sandboxd.cli.tables import printable
+from sandboxd.cli.printable import printable
 from sandboxd.policy.rego_builtins import check_calls, package
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_literals import check_literals

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxd.cli import ending, outputs, streams
+from sandboxd.cli.printable import printable
 from sandboxd.client.errors import SandboxdError
 from sandboxd.client.model import Accepted, Chunk, Options, Result, Stream
 from sandboxd.client.request import Program
@@ -42,9 +43,8 @@ def run(command: RunCommand) -> int:
 
 def say(message: str) -> None:
     """A line of our own on stderr, which may hold names that a program chose. Lost if nobody reads stderr."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
     with suppress(OSError):
-        streams.write(streams.STDERR, f"sandboxctl: {escaped}\n".encode(errors="backslashreplace"))
+        streams.write(streams.STDERR, f"sandboxctl: {printable(message)}\n".encode(errors="backslashreplace"))
 
 
 def _follow(command: RunCommand) -> Result:

@@ -12,12 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sandboxd.cli.printable import printable
+
 _WIDE = 200  # columns where there is no terminal to ask, so that nothing is cut in a pipe
-
-
-def printable(text: str) -> str:
-    """The text on one line, each character that could steer a terminal or hide as its escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, to: TextIO | None = None) -> None:

@@ -73,6 +73,12 @@ def test_what_is_too_long_to_read_is_cut_and_says_so() -> None:
     assert found.shown_sha256 == hashlib.sha256(long).hexdigest()
 
 
+def test_what_is_cut_within_a_character_is_still_seen_to_be_cut() -> None:
+    long = b"x" * (MAX_SHOWN_BYTES - 1) + "é}".encode()
+    found = ask(about=replace(ABOUT, content=lambda: Content(b"d", long)))
+    assert found.shown_bytes > len(found.shown.encode())
+
+
 def test_reasons_are_bounded() -> None:
     many = replace(DECISION, reasons=(Reason("c", "m" * 9999),) * 99)
     assert len(ask(many).reasons) == MAX_REASONS

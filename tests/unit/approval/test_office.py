@@ -214,10 +214,27 @@ async def test_a_vote_that_cannot_be_kept_does_not_count(office: Office) -> None
 class Stuck:
     """A disk that nothing can be taken off."""
 
+    def __init__(self) -> None:
+        self.attempts = 0
+
     def save(self, case: Case) -> None:
+        self.attempts += 1
         raise OSError(30, "Read-only file system")
 
     remove = save
+
+
+async def test_what_is_over_and_cannot_be_taken_off_the_disk_is_not_tried_again_at_once(office: Office) -> None:
+    await office.settle()
+    stuck = office.approvals._store = Stuck()
+    office.clock.advance(3600)
+    sweeping = asyncio.create_task(office.approvals.run())
+    async with asyncio.timeout(60):
+        while not stuck.attempts:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    sweeping.cancel()
+    assert stuck.attempts == 1
 
 
 async def test_a_grant_that_cannot_be_taken_off_the_disk_is_not_used(office: Office) -> None:

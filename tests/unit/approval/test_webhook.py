@@ -135,6 +135,16 @@ async def test_a_failure_is_tried_again_a_few_times_then_given_up(hook: Hook, ca
     assert [record.message for record in caplog.records] == ["the approvals webhook was not told"]
 
 
+async def test_a_host_that_cannot_be_looked_up_is_a_failure_like_others(
+    hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook.url = "https://a..b/hook"
+    async with telling(hook) as webhook:
+        webhook.tell(PENDING)
+        webhook.tell(Update(case(no()), State.DENIED))
+        await hook.until(lambda: len(caplog.records) == 2)
+
+
 async def test_a_redirect_is_not_followed(hook: Hook) -> None:
     hook.answers = [lambda: web.Response(status=307, headers={"Location": "/elsewhere"})] * ATTEMPTS
     async with telling(hook) as webhook:
