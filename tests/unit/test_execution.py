@@ -52,11 +52,13 @@ from sandboxd.model import (
     State,
     Verdict,
 )
+from sandboxd.policy.document import Seen
 from sandboxd.profile.load import ProfileSet, load_profiles
 from tests.fakes.approvals import ESCALATE, Office
 from tests.fakes.policy import FakeEngine
 from tests.fakes.recorder import FakeRecorder
 from tests.fakes.runtime import FakeProgram, FakeRuntime, FakeSandbox, everything_enforced, forever
+from tests.unit.redaction.samples import SAMPLES
 
 CALLER = Caller("local", "uid:1000", (), "Execute")
 REQUEST = ExecuteRequest(ArgvProgram(("/bin/echo", "hello")))
@@ -397,6 +399,34 @@ async def test_a_start_tells_which_revision_allowed_its_profile_though_that_is_r
         ("execution.start", "fake-1"),
     ]
     assert len(node.engine.uses) == 1
+
+
+async def test_redaction_that_the_use_of_a_profile_demands_holds_for_what_runs_under_it(node: Node) -> None:
+    node.engine.use = Decision(Verdict.TRANSFORM, (), "r1", obligations=Obligations(redact=("github-token",)))
+
+    async def leak(program: FakeProgram) -> ExitStatus:
+        await program.stdout(b"token " + SAMPLES["github-token"] + b"\n")
+        return ExitStatus(0, None)
+
+    node.runtime.script = leak
+    printed = b"".join(item.data for item in await node.items() if isinstance(item, Chunk))
+    assert printed.startswith(b"token ") and SAMPLES["github-token"] not in printed
+
+
+async def test_what_a_sandbox_has_seen_is_known_while_it_lives(node: Node) -> None:
+    sightings = node.executor.gate.sightings
+    seen: list[Seen | None] = []
+
+    async def look(program: FakeProgram) -> ExitStatus:
+        seen.append(sightings.of(node.runtime.launches[-1].sandbox_id))
+        return ExitStatus(0, None)
+
+    node.runtime.script = look
+    await node.items()
+    await node.items(replace(REQUEST, stdin=b"from outside"))
+    await node.executor.settled()
+    assert seen == [Seen(), Seen(untrusted_input=True)]
+    assert [sightings.of(launch.sandbox_id) for launch in node.runtime.launches] == [None, None]
 
 
 async def test_what_is_left_to_people_of_a_profile_is_asked_apart_from_the_start(

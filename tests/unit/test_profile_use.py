@@ -80,12 +80,13 @@ async def test_what_is_no_plain_allow_is_on_record_each_time_with_its_input(answ
     assert len(node.engine.uses) == 1
 
 
-async def test_a_deny_is_on_record_each_time_though_it_is_remembered() -> None:
-    node = Node(replace(LASTING, verdict=Verdict.DENY, reasons=(Reason("no", "m"),), message_for_agent="Not you."))
+@pytest.mark.parametrize("reasons", [(Reason("no", "m"),), ()])
+async def test_a_deny_is_on_record_each_time_though_it_is_remembered(reasons: tuple[Reason, ...]) -> None:
+    node = Node(replace(LASTING, verdict=Verdict.DENY, reasons=reasons, message_for_agent="Not you."))
     for number in range(2):
         with pytest.raises(PolicyDenied) as denied:
             await node.use(number)
-        assert (denied.value.reason, denied.value.message_for_agent) == ("no", "Not you.")
+        assert (denied.value.reason, denied.value.message_for_agent) == ("no" if reasons else "policy_denied", "Not you.")
     assert node.recorded == [("profile.use", "deny", False), ("profile.use", "deny", True)]
 
 
