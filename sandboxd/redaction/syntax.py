@@ -66,6 +66,11 @@ def read(text: str) -> Node:
     return _Parser(text).whole()
 
 
+def _is_count(text: str) -> bool:
+    """As RE2 writes them: to it {01} is no repeat."""
+    return text.isdecimal() and len(text) < 5 and (text == "0" or text[0] != "0")
+
+
 class _Parser:
     """By recursive descent. `_at` is how many characters are read."""
 
@@ -114,7 +119,7 @@ class _Parser:
         end = self._text.find("}", self._at)
         body = self._text[self._at + 1 : end] if end > 0 else ""
         low, comma, high = body.partition(",")
-        if not (low.isdecimal() and len(low) < 5 and (not high or (high.isdecimal() and len(high) < 5))):
+        if not (_is_count(low) and (not high or _is_count(high))):
             raise self._wrong("a repeat is {N}, {N,} or {N,M}; write a plain brace as \\{")
         self._at = end
         least, most = int(low), int(high) if high else None if comma else int(low)

@@ -90,6 +90,8 @@ def test_groups_are_read_and_mean_nothing_more(text: str) -> None:
         ("a{,3}", "a repeat is {N}, {N,} or {N,M}"),
         ("a{x}", "a repeat is {N}, {N,} or {N,M}"),
         ("a{3", "a repeat is {N}, {N,} or {N,M}"),
+        ("a{01,3}", "a repeat is {N}, {N,} or {N,M}"),
+        ("a{1,03}", "a repeat is {N}, {N,} or {N,M}"),
         ("a{99999}", "a repeat is {N}, {N,} or {N,M}"),
         ("a{3,2}", "a repeat from 3 to 2"),
         ("a{0}", "a repeat from 0 to 0"),
