@@ -6,12 +6,16 @@ no more than it was told. The one place that knows aiohttp. Used by `policy.opa`
 """
 
 import os
+import select
 import ssl
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -50,9 +54,30 @@ class _Connector(aiohttp.BaseConnector):
     ) -> Connection:
         while True:
             connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
+            protocol = connection.protocol
+            if protocol is None:
+                return connection
+            if protocol not in self._known:
+                self._known.add(protocol)
+                return connection
+            if not protocol.should_close and not _has_unread(connection):
                 return connection
             connection.close()
+
+    @cached_property
+    def _known(self) -> WeakSet[ResponseHandler]:
+        """The ends of connections that were asked on before."""
+        return WeakSet()
+
+
+def _has_unread(connection: Connection) -> bool:
+    """Whether something arrived that the loop had no time for yet."""
+    sock = connection.transport.get_extra_info("socket") if connection.transport is not None else None
+    if sock is None:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _TcpConnector(_Connector, aiohttp.TCPConnector):

@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import os
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -285,6 +287,33 @@ async def test_what_comes_unasked_is_not_the_answer_to_the_next_question() -> No
         await client.close()
     assert bodies == [b'{"result": false}'] * 3
     assert made.connections == 2
+
+
+async def test_what_came_unasked_while_the_loop_was_busy_is_not_the_answer_to_the_next_question() -> None:
+    busy, sent = threading.Event(), threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as first:
+            first.recv(65536)
+            first.sendall(response('{"result": false}'))
+            busy.wait()
+            first.sendall(response('{"result": true}'))
+            sent.set()
+            with listener.accept()[0] as second:
+                second.recv(65536)
+                second.sendall(response('{"result": false}'))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        client = OpaClient(Opa(url=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        bodies = [(await client.ask(b"{}")).body]
+        busy.set()
+        sent.wait()  # the loop sees nothing of it
+        bodies.append((await client.ask(b"{}")).body)
+        await client.close()
+        assert bodies == [b'{"result": false}'] * 2
+        server.join()
 
 
 async def test_an_answer_is_read_up_to_its_allowed_size() -> None:
