@@ -86,7 +86,10 @@ async def test_a_deny_is_on_record_each_time_though_it_is_remembered(reasons: tu
     for number in range(2):
         with pytest.raises(PolicyDenied) as denied:
             await node.use(number)
-        assert (denied.value.reason, denied.value.message_for_agent) == ("no" if reasons else "policy_denied", "Not you.")
+        assert (denied.value.reason, denied.value.message_for_agent) == (
+            "no" if reasons else "policy_denied",
+            "Not you.",
+        )
     assert node.recorded == [("profile.use", "deny", False), ("profile.use", "deny", True)]
 
 
