@@ -20,7 +20,7 @@ from sandboxd.policy.rego_negation import check_negations
 from sandboxd.policy.rego_overlap import check_overlap
 from sandboxd.policy.rego_patterns import check_patterns
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
-from sandboxd.policy.rego_reads import reads_the_moment
+from sandboxd.policy.rego_reads import places_read, reads_the_moment
 from sandboxd.policy.sample import samples
 
 ENTRYPOINT = "sandboxd/decision"
@@ -165,7 +165,8 @@ def _compile(worker: Worker, bundle: Bundle) -> None:
 
 
 def _load(worker: Worker, modules: tuple[tuple[str, str], ...], data_json: str) -> Answer:
-    return worker.load(json.dumps({"modules": modules, "data": data_json, "entrypoint": ENTRYPOINT}).encode())
+    body = {"modules": modules, "data": data_json, "entrypoint": ENTRYPOINT, "reads": places_read(modules)}
+    return worker.load(json.dumps(body).encode())
 
 
 def _require_engine() -> None:

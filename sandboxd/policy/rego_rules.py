@@ -119,7 +119,7 @@ def _module(asked: Mapping[str, str]) -> tuple[str, str]:
 def _evaluate(modules: Sequence[tuple[str, str]], data_json: str, document: bytes) -> frozenset[str]:
     worker = Worker.start()
     try:
-        body = {"modules": modules, "data": data_json, "entrypoint": f"{_HOLDS}/held"}
+        body = {"modules": modules, "data": data_json, "entrypoint": f"{_HOLDS}/held", "reads": None}
         answer = worker.load(json.dumps(body).encode())
         if answer.status is Status.ANSWER:
             answer = worker.try_out(document)

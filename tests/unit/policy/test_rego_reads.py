@@ -4,7 +4,7 @@ import pytest
 
 from sandboxd.policy import rego_reads
 from sandboxd.policy.rego_bundle import read_bundle
-from sandboxd.policy.rego_reads import reads_the_moment
+from sandboxd.policy.rego_reads import places_read, reads_the_moment
 
 HEAD = "package sandboxd\nimport rego.v1\n"
 SHIPPED = Path(__file__).resolve().parents[3] / "policies"
@@ -86,3 +86,30 @@ def test_the_shipped_policy_sees_the_question_only() -> None:
 )
 def test_reading_of_a_given_place_is_found(text: str, found: bool) -> None:
     assert rego_reads.reads([("p.rego", HEAD + text)], [("action", "argv")]) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("a := 1", ()),
+        ("a := input.action.argv[0]", (("action", "argv"),)),
+        ('a := input.profile.labels["x"]', (("profile", "labels"),)),
+        ("a if input.time == input.node", (("node",), ("time",))),
+        ("import input.action as act\na := act.type", (("action",),)),
+        ('a := "input.time" # input.node', ()),
+        ("a := data.input.time", ()),
+        ("a := input", None),
+        ('a := input["time"]', None),
+        ("a := input . time", None),
+        ("import input as question", None),
+        ("a if b with input as {}", None),
+        ('a := object.get(input, "time", 1)', None),
+        ('a := $"{input.time}"', None),
+    ],
+)
+def test_places_that_are_read_are_all_that_can_be_seen(text: str, places: tuple[tuple[str, ...], ...] | None) -> None:
+    assert places_read([("other.rego", HEAD), ("p.rego", HEAD + text)]) == places
+
+
+def test_one_module_that_reads_everything_is_enough() -> None:
+    assert places_read([("p.rego", HEAD + "a := input.time"), ("q.rego", HEAD + "b := input")]) is None
