@@ -28,6 +28,7 @@ NOT_PLAIN = (
     "the policy matches patterns, which in the embedded engine do not see quotes, backslashes, control characters and"
     " what is not ASCII as they are, and the input has some; use the opa engine for this policy"
 )
+_LARGE_BYTES = 16 * 1024  # they take long, and so turns: many of one caller's would make the others' late
 _RESTART_FIRST_SECONDS = 0.05
 _RESTART_MOST_SECONDS = 5.0
 
@@ -44,6 +45,7 @@ class RegoEngine:
         self._deadline_seconds = deadline_seconds
         self._reads_the_moment = reads_the_moment(bundle.modules)
         self._meets_escapes = calls_any(bundle.modules, MEETS_ESCAPES)
+        self._large = asyncio.Lock()
         self._restarting: asyncio.Task[None] | None = None
         self._cause = ""
         self._closed = False
@@ -60,6 +62,12 @@ class RegoEngine:
     async def decide(self, document: PolicyInput) -> Decision:
         if len(document.document) > MAX_DOCUMENT_BYTES:
             return self._refusal("policy_unavailable", f"the input is over {MAX_DOCUMENT_BYTES} bytes")
+        if len(document.document) <= _LARGE_BYTES:
+            return await self._decided(document)
+        async with self._large:
+            return await self._decided(document)
+
+    async def _decided(self, document: PolicyInput) -> Decision:
         if self._meets_escapes and not _is_plain(document.document):
             return self._refusal("policy_unavailable", NOT_PLAIN)
         worker = self._worker

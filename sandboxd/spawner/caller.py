@@ -15,7 +15,7 @@ from sandboxd.spawner import sys
 from sandboxd.spawner.listener import Notification
 
 MOST_PATH_BYTES = 4096  # PATH_MAX, with its NUL
-MOST_ARGUMENTS = 16 * 1024
+MOST_ARGUMENTS = 4096  # as many as a request may have: policy takes longer for each
 MOST_ARGUMENT_BYTES = 256 * 1024
 _PAGE = 4096
 _POINTER = 8

@@ -332,3 +332,14 @@ async def test_a_dead_worker_repeats_nothing(tmp_path: Path) -> None:
         await until(lambda: not made.repeatable)
         assert (await made.decide(question())).verdict is Verdict.DENY
         await until(lambda: made.repeatable)
+
+
+async def test_large_questions_take_turns_and_make_no_small_one_wait_for_all_of_them(tmp_path: Path) -> None:
+    async with engine(tmp_path, ALLOW) as made:
+        assert isinstance(made, rego.RegoEngine) and made._worker is not None
+        large = [asyncio.create_task(made.decide(question(start(argv=("a" * 20_000,))))) for _ in range(5)]
+        small = asyncio.create_task(made.decide(question(start())))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(made._worker._pending) <= 2
+        assert {decision.verdict for decision in await asyncio.gather(small, *large)} == {Verdict.ALLOW}
