@@ -35,7 +35,7 @@ from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.seccomp import known_numbers
 from sandboxd.redaction.patterns import Catalogue, Source
-from sandboxd.redaction.redaction import Redaction
+from sandboxd.redaction.redaction import Redaction, Redactions
 from sandboxd.span import Span
 from tests.fakes.approvals import Office
 from tests.fakes.policy import CALLER, FakeEngine
@@ -293,3 +293,22 @@ async def test_question_shows_the_sandbox_and_the_profile_that_it_is_about(node:
 async def test_profile_that_asks_nothing_gets_no_mediator(node: Node) -> None:
     await node.items(REQUEST)
     assert node.runtime.sandboxes[-1].mediator is None
+
+
+async def test_image_that_is_denied_is_told_redacted_and_only_then_cut(node: Node) -> None:
+    secret = "xx_" + "a" * 40
+
+    async def script(program: FakeProgram) -> ExitStatus:
+        mediator = node.runtime.sandboxes[-1].mediator
+        assert mediator is not None
+        node.engine.answer = NO
+        assert not await mediator.may_exec(replace(ACTION, image=f"/{'d' * 180}/{secret}"))
+        return ExitStatus(126, None)
+
+    node.executor.redactions = Redactions(Catalogue({"xx": Source("xx_a{40}", 43)}))
+    node.engine.answer = Decision(Verdict.TRANSFORM, (), "fake-1", obligations=Obligations(redact=("xx",)))
+    node.runtime.script = script
+    outcome = (await node.items(ASKING))[-1]
+    assert isinstance(outcome, Outcome)
+    (violation,) = outcome.violations
+    assert "xx_" not in violation.detail
