@@ -24,6 +24,9 @@ from sandboxd.spawner.template import Template
 
 _MAX_OUTGOING = 256
 _MAX_STATUS = 200
+# Its gRPC reads this when it is loaded. Connections are served by the thread that waits for them and not by one more
+# behind it: 0.3 ms less for each Execute of a few messages. A version without that switch says so and goes on.
+_DAEMON_ENVIRONMENT = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 _EXIT_SECONDS = 5.0  # between the daemon's closing its connection and its exit
 
 
@@ -158,7 +161,7 @@ class Service:
             self._site.stage,
             self._site.daemon,
             ("-m", "sandboxd.daemon", *self._options.daemon_arguments(), "--spawner-fd", str(fd)),
-            self._options.environment,
+            {**self._options.environment, **_DAEMON_ENVIRONMENT},
             {fd: theirs.fileno()},
             self._options.readable,
         )

@@ -216,6 +216,13 @@ def test_daemon_opens_no_io_uring(daemon: RunningDaemon) -> None:
                 assert str(descriptor.readlink()) != "anon_inode:[io_uring]"
 
 
+def test_the_daemons_grpc_is_started_with_a_switch_that_it_knows(daemon: RunningDaemon) -> None:
+    """A version without it complains, and serves each request by one thread more."""
+    pid = proc.daemon_pid(daemon.process.pid)
+    assert b"GRPC_EXPERIMENTS=-event_engine_listener" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert "experiment" not in daemon.log.read_text().lower()
+
+
 def test_stale_socket_is_replaced() -> None:
     with start_daemon(Mode.ROOT) as daemon:
         restart.kill_spawner(daemon)
