@@ -54,11 +54,15 @@ class Offers:
         return len(self._leaving)
 
     def make(self, blank: Blank, templates: Sequence[str]) -> None:
-        """Tell the daemon of a blank that may become any of these. OSError for want of descriptors."""
+        """Tell the daemon of a blank that may become any of these. OSError for want of descriptors or of watches."""
         line = new_line()
+        try:
+            self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_death(blank))
+        except OSError:
+            line.close()
+            raise
         self._last += 1
         self._standing[self._last] = _Offer(blank, line)
-        self._selector.register(blank.pidfd, selectors.EVENT_READ, lambda: self._on_death(blank))
         names, fds = handed(blank, line.ours)
         ceilings = blank.likely.template.ceilings
         self._send(

@@ -1,5 +1,6 @@
 """What the daemon is offered, and what it has let go of; blanks here are only processes that wait."""
 
+import errno
 import os
 import selectors
 import signal
@@ -118,6 +119,19 @@ def test_what_was_withdrawn_is_left_over_when_the_daemon_is_gone(rig: Rig) -> No
     assert len(os.listdir("/proc/self/fd")) == before
     rig.offers.make(standing, ["a"])
     assert rig.offers.find(3) is standing, "no number comes twice: a message of the last daemon's may still be there"
+
+
+def test_blank_that_cannot_be_watched_is_not_offered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    blank = rig.blank()
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(rig.selector, "register", full)
+    with pytest.raises(OSError, match="no more watches"):
+        rig.offers.make(blank, ["a"])
+    assert (rig.told, rig.offers.withdraw(blank)) == ([], False)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_line_joins_two_ends() -> None:
