@@ -91,18 +91,19 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture
 def node_without_cgroups() -> Iterator[Node]:
-    with _started(*no_cgroups.PREFIX) as node:
+    """Nor blanks in stock: to the init of each the daemon has a line, too."""
+    with _started(*no_cgroups.PREFIX, settings="runtimes: {process: {blank_stock: 0}}\n") as node:
         yield node
 
 
 @contextlib.contextmanager
-def _started(*within: str) -> Iterator[Node]:
+def _started(*within: str, settings: str = "") -> Iterator[Node]:
     need_root()
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     directory.chmod(0o711)
     (directory / "run").mkdir(mode=0o700)
     config = directory / "config.yaml"
-    config.write_text(configuration(directory / "run" / "s.sock", directory / "state"))
+    config.write_text(configuration(directory / "run" / "s.sock", directory / "state") + settings)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         notifications.bind(str(directory / "notify"))
         spawner = subprocess.Popen(

@@ -13,8 +13,8 @@ LANGUAGES = (PYTHON, SHELL, JAVASCRIPT)
 # What starts the worker and asks it, and what it does before its first question.
 OUTSIDE = (
     *(f"analyser.Analyser.{name}" for name in ("__init__", "start", "close", "analyse", "_keep", "_asked", "_answered",
-                                               "_living", "_drop")),
-    "analyser._start", "analyser._failed", "analyser.code_of", "worker.main", "worker._answer",
+                                               "_living", "_drop", "_failed")),
+    "analyser._start", "analyser.code_of", "worker.main", "worker._answer",
 )  # fmt: skip
 SEEDS = (
     b"pimport os as o, sys\nfrom subprocess import Popen as P\ngetattr(o, 'sys' + 'tem')(x)\n",
@@ -49,6 +49,17 @@ def run(data: bytes) -> object:
 def target() -> Target:
     modules = tuple(
         f"sandboxd.analysis.{name}"
-        for name in ("analyser", "commandline", "javascript", "python", "report", "shell", "tree", "worker")
+        for name in (
+            "analyser",
+            "commandline",
+            "javascript",
+            "javascript_text",
+            "python",
+            "python_text",
+            "report",
+            "shell",
+            "tree",
+            "worker",
+        )
     )
     return Target("analysis", modules, run, (), SEEDS, WORDS, outside=OUTSIDE)

@@ -1,12 +1,13 @@
 """Launches of a real spawner: of blanks on offer, and of those that are born for them."""
 
+import select
 import signal
 from dataclasses import replace
 
 import pytest
 
 from sandboxd.spawner import wire
-from tests.unit.spawner.spawner_rig import LAUNCH, TEMPLATE, Daemon, launch
+from tests.unit.spawner.spawner_rig import LAUNCH, TEMPLATE, Daemon, Sandbox, launch
 
 
 def offered(daemon: Daemon) -> tuple[wire.Offered, list[int]]:
@@ -14,8 +15,15 @@ def offered(daemon: Daemon) -> tuple[wire.Offered, list[int]]:
     return daemon.peer.expect(wire.Offered)
 
 
-def test_offered_blank_serves_what_was_sent_before_its_launch(spawner: Daemon) -> None:
-    sandbox = spawner.claim(*offered(spawner), before=lambda early: early.begin_echo("hello"))
+def test_program_that_is_sent_to_an_offered_blank_runs_once_it_is_launched_and_not_before(spawner: Daemon) -> None:
+    def too_early(blank: Sandbox) -> None:
+        blank.begin_echo("hello")
+        other = spawner.launch(launch(2))
+        assert other.run("/bin/true").status == 0
+        spawner.destroy(other)
+        assert not select.select([blank.init.sock], [], [], 0)[0], "its init has not said a word"
+
+    sandbox = spawner.claim(*offered(spawner), before=too_early)
     assert sandbox.echoed() == "hello\n"
     ended = spawner.destroy(sandbox)
     assert ended.wait_status == -signal.SIGKILL
