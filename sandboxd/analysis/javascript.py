@@ -15,7 +15,7 @@ from tree_sitter import Language, Node, Parser
 from sandboxd.analysis import known
 from sandboxd.analysis.commandline import JAVASCRIPT, SHELL, Code, code_in
 from sandboxd.analysis.javascript_text import TRANSPARENT, Texts, escaped, without_comments
-from sandboxd.analysis.python_text import UNKNOWN
+from sandboxd.analysis.parts import UNKNOWN
 from sandboxd.analysis.report import Report
 from sandboxd.analysis.tree import line_of, nested, text_of, understood
 from sandboxd.finding import FindingCode

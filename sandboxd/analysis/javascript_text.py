@@ -7,27 +7,22 @@ from collections.abc import Iterator, Sequence
 
 from tree_sitter import Node
 
-from sandboxd.analysis.python_text import UNKNOWN
+from sandboxd.analysis.parts import Builder, Parts
 from sandboxd.analysis.report import Report
 from sandboxd.analysis.tree import text_of
 
 TRANSPARENT = frozenset({"parenthesized_expression", "await_expression"})
 _DEEPEST = 32
-_LONGEST = 65536
-_MOST_BUILT = 4 << 20
 _UNCHANGING = frozenset({"toString", "trim", "valueOf", "normalize"})
-
-Parts = list[str | None]  # None is what is not known
 
 
 class Texts:
     """With what names were given, anywhere in the source: the first text or list counts."""
 
     def __init__(self, report: Report) -> None:
-        self._report = report
         self._given: dict[str, str] = {}
         self._lists: dict[str, Node] = {}
-        self._room = _MOST_BUILT
+        self._builder = Builder(report)
 
     def give(self, name: str, value: Node) -> None:
         if (text := self.whole(value)) is not None:
@@ -37,12 +32,11 @@ class Texts:
 
     def whole(self, node: Node | None) -> str | None:
         """None if any of it is not known."""
-        return None if node is None else self._together(self._parts(node))
+        return None if node is None else self._builder.whole(self._parts(node))
 
     def shape(self, node: Node | None) -> str:
         """With UNKNOWN for what is not known; empty if nothing is."""
-        parts = [] if node is None else self._parts(node)
-        return self._together([UNKNOWN if part is None else part for part in parts]) or "" if any(parts) else ""
+        return "" if node is None else self._builder.shape(self._parts(node))
 
     def words(self, node: Node | None) -> list[str]:
         """Of a list of texts, each as `shape` gives it."""
@@ -83,7 +77,7 @@ class Texts:
         arguments = list(without_comments(given))
         match text_of(method or node) if base is not None and method is not None else "", arguments:
             case "join", [glue] if base is not None and base.type == "array":
-                between = self._together(self._parts(glue, depth + 1))
+                between = self._builder.whole(self._parts(glue, depth + 1))
                 parts = list(without_comments(base))
                 return [None] if between is None else self._joined(parts, between, depth)
             case (("join" | "resolve"), [_, *_]):
@@ -100,20 +94,6 @@ class Texts:
                 parts.append(glue)
             parts += self._parts(node, depth + 1)
         return parts
-
-    def _together(self, parts: Parts) -> str | None:
-        """None if one of them is not known, or if it gets too long."""
-        known = [part for part in parts if part is not None]
-        length = sum(map(len, known))
-        if len(known) < len(parts) or length > _LONGEST:
-            return None
-        if len(parts) == 1:
-            return known[0]
-        if length > self._room:
-            self._report.cut("text", 0)
-            return None
-        self._room -= length
-        return "".join(known)
 
 
 def without_comments(node: Node) -> Iterator[Node]:

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from sandboxd.analysis import known
 from sandboxd.analysis.commandline import PYTHON, SHELL, Code, code_in
-from sandboxd.analysis.python_text import UNKNOWN, Texts
+from sandboxd.analysis.parts import UNKNOWN
+from sandboxd.analysis.python_text import Texts
 from sandboxd.analysis.report import Report
 from sandboxd.finding import Failure, FindingCode
 

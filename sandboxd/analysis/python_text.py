@@ -7,26 +7,21 @@ import ast
 import shlex
 from collections.abc import Iterable, Sequence
 
+from sandboxd.analysis.parts import Builder, Parts
 from sandboxd.analysis.report import Report
 
-UNKNOWN = "${_}"  # what stands for a part that is not known: to a shell, something that it expands
 _DEEPEST = 32
-_LONGEST = 65536
-_MOST_BUILT = 4 << 20
 _UNCHANGING = frozenset({"encode", "decode", "strip", "lstrip", "rstrip", "expanduser", "resolve", "absolute"})
 _PATHS = frozenset({"Path", "PurePath", "PosixPath"})
-
-Parts = list[str | None]  # None is what is not known
 
 
 class Texts:
     """With what names were given, anywhere in the source: the first text or list counts."""
 
     def __init__(self, report: Report) -> None:
-        self._report = report
         self._given: dict[str, str] = {}
         self._lists: dict[str, ast.expr] = {}
-        self._room = _MOST_BUILT
+        self._builder = Builder(report)
 
     def give(self, names: Iterable[str], value: ast.expr) -> None:
         text = self.whole(value)
@@ -38,12 +33,11 @@ class Texts:
 
     def whole(self, node: ast.AST) -> str | None:
         """None if any of it is not known."""
-        return self._together(self._parts(node))
+        return self._builder.whole(self._parts(node))
 
     def shape(self, node: ast.AST) -> str:
         """With UNKNOWN for what is not known; empty if nothing is."""
-        parts = self._parts(node)
-        return self._together([UNKNOWN if part is None else part for part in parts]) or "" if any(parts) else ""
+        return self._builder.shape(self._parts(node))
 
     def words(self, node: ast.expr) -> list[str] | None:
         """Of a list of texts, each as `shape` gives it, or of what is split into one."""
@@ -90,7 +84,7 @@ class Texts:
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in _PATHS and arguments:
                 return self._joined(arguments, "/", depth)
             case ast.Subscript(value=value, slice=ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))):
-                backwards = self._together(self._parts(value, depth + 1))
+                backwards = self._builder.whole(self._parts(value, depth + 1))
                 return [None if backwards is None else backwards[::-1]]
             case _:
                 return [None]
@@ -98,7 +92,7 @@ class Texts:
     def _method(self, base: ast.expr, method: str, arguments: list[ast.expr], depth: int) -> Parts:
         match method, arguments:
             case "join", [ast.List() | ast.Tuple() as several]:
-                glue = self._together(self._parts(base, depth + 1))
+                glue = self._builder.whole(self._parts(base, depth + 1))
                 return [None] if glue is None else self._joined(several.elts, glue, depth)
             case (("join" | "joinpath"), [_, *_]):
                 above = [base] if method == "joinpath" else []
@@ -124,7 +118,7 @@ class Texts:
 
     def _filled(self, form: ast.expr, place: str, values: Sequence[ast.expr], depth: int) -> Parts:
         """A text with places for others; what is in them is not known if they are not told apart easily."""
-        text = self._together(self._parts(form, depth + 1))
+        text = self._builder.whole(self._parts(form, depth + 1))
         if text is None:
             return [None]
         between = text.split(place)
@@ -134,20 +128,6 @@ class Texts:
         for value, after in zip(values, between[1:], strict=True):
             parts += [*self._parts(value, depth + 1), after]
         return parts
-
-    def _together(self, parts: Parts) -> str | None:
-        """None if one of them is not known, or if it gets too long."""
-        known = [part for part in parts if part is not None]
-        length = sum(map(len, known))
-        if len(known) < len(parts) or length > _LONGEST:
-            return None
-        if len(parts) == 1:
-            return known[0]
-        if length > self._room:
-            self._report.cut("text", 0)
-            return None
-        self._room -= length
-        return "".join(known)
 
 
 def _summands(node: ast.expr) -> list[ast.expr]:
