@@ -141,10 +141,12 @@ class ProcessRuntime:
             case wire.Hello():
                 self._greet(message)
             case wire.Adopt():
+                _require_named(message, fds)
                 self._adopted.append(self._enrol(message.sandbox_id, message, fds))
                 self._check_complete()
                 return
             case wire.Offered():
+                _require_named(message, fds)  # now: once it is launched, its sandbox must have an owner
                 self._offers.add(message, fds)
                 return
             case wire.Withdrawn():
@@ -152,6 +154,7 @@ class ProcessRuntime:
                     self._link.send(wire.Returned(message.offer))
             case wire.Launched():
                 if message.sandbox_id not in self._sandboxes:
+                    _require_named(message, fds)
                     self._enrol(message.sandbox_id, message, fds)
                     fds = []
                 self._answer(message.request_id, message)
@@ -191,14 +194,10 @@ class ProcessRuntime:
     def _enrol(
         self, sandbox_id: str, message: wire.Adopt | wire.Offered | wire.Launched, fds: list[int]
     ) -> ProcessSandbox:
-        names = message.fd_names
-        if len(fds) != len(names) or len(names) != len(set(names)) or "init" not in names:
-            wire.close_all(fds)
-            raise wire.ProtocolError(f"{len(fds)} descriptors for {names}")
         sandbox = self._sandboxes[sandbox_id] = ProcessSandbox(
             sandbox_id,
             message.host_uid,
-            dict(zip(names, fds, strict=True)),
+            dict(zip(message.fd_names, fds, strict=True)),
             message.at_birth,
             self._without_cgroup,
             lambda: self._link.send(wire.Kill(sandbox_id)),
@@ -269,6 +268,14 @@ def _launch(plan: LaunchPlan, request_id: int, offer: int) -> wire.Launch:
         limits.io_read_bytes_per_second,
         limits.io_write_bytes_per_second,
     )
+
+
+def _require_named(message: wire.Adopt | wire.Offered | wire.Launched, fds: list[int]) -> None:
+    """ProtocolError, and the descriptors are closed, unless each has a name of its own and init's line is one."""
+    names = message.fd_names
+    if len(fds) != len(names) or len(names) != len(set(names)) or "init" not in names:
+        wire.close_all(fds)
+        raise wire.ProtocolError(f"{len(fds)} descriptors for {names}")
 
 
 def _lacks(verb: str) -> Unenforceable:

@@ -224,6 +224,18 @@ async def test_launch_without_its_descriptors_ends_the_connection(names: tuple[s
         await launching
 
 
+@pytest.mark.parametrize("names", NOT_OURS[:-1])
+async def test_offer_without_its_descriptors_ends_the_connection_before_it_can_be_launched(
+    names: tuple[str, ...], connected: Connected
+) -> None:
+    runtime, spawner = connected
+    lost = asyncio.Event()
+    runtime.on_lost(lost.set)
+    spawner.send_sandbox(replace(OFFERED, fd_names=names))
+    async with asyncio.timeout(30):
+        await lost.wait()
+
+
 @pytest.mark.parametrize(
     ("reason", "error"),
     [("above_ceiling", Unenforceable), ("template_unknown", RuntimeFailed), ("launch_failed", RuntimeFailed)],
