@@ -17,12 +17,12 @@ from pathlib import Path
 from bench import report
 from bench.host import say
 from bench.ours import Ours
-from sandboxd.config import Opa, Policy
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Decision
 from sandboxd.policy import opa, rego
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts
+from sandboxd.settings.policy import Opa, Policy
 from tests.fakes.policy import CALLER, question, start
 from tests.opa import opa_on_socket
 

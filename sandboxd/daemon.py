@@ -46,6 +46,7 @@ from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
+from sandboxd.settings.sinks.base import SinkSettings
 from sandboxd.sink.base import Sink, SinkUnavailable
 from sandboxd.voting import Voting
 
@@ -71,7 +72,7 @@ class Daemon:
         self._stop: asyncio.Future[tuple[int, str, float]] = asyncio.get_running_loop().create_future()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sinks: list[Sink] = []
+        self._sinks: list[tuple[SinkSettings, Sink]] = []
         self._webhooks: list[Callable[[], Coroutine[None, None, None]]] = []
         self._status = "starting"
         limits = settings.limits
@@ -114,7 +115,7 @@ class Daemon:
     async def _serve(self) -> int:
         await self._recover()
         await self._prove_sinks()
-        self._feeds = [self._feed(sink) for sink in self._sinks]
+        self._feeds = [self._feed(settings, sink) for settings, sink in self._sinks]
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         feeds.append(asyncio.create_task(self._approvals.run()))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
@@ -198,16 +199,16 @@ class Daemon:
 
     async def _prove_sinks(self) -> None:
         for settings in self._settings.sinks:
-            sink: Sink = plugin.implementation("sink", settings.type).create()
-            self._sinks.append(sink)
+            sink: Sink = plugin.implementation("sink", settings.type).create(settings, self._node)
+            self._sinks.append((settings, sink))
             if settings.required:
                 try:
                     await sink.send(())
                 except (OSError, SinkUnavailable) as error:
-                    raise ConfigInvalid(f"required sink {settings.type!r} does not accept: {error}") from error
+                    raise ConfigInvalid(f"required sink {settings.name!r} does not accept: {error}") from error
 
-    def _feed(self, sink: Sink) -> Feed:
-        return Feed(self._recorder, sink, Path(self._settings.state_dir) / "cursors")
+    def _feed(self, settings: SinkSettings, sink: Sink) -> Feed:
+        return Feed(self._recorder, sink, settings, Path(self._settings.state_dir) / "cursors")
 
     async def _open_socket(self) -> Server:
         hello = self._runtime.hello

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxd import plugin
-from sandboxd.config import Policy
 from sandboxd.errors import AuditUnavailable, SandboxdError
 from sandboxd.event import Event, PolicyReloaded, PolicyReloadFailed, PolicyShadowFailed
 from sandboxd.gate import Gate
@@ -22,6 +21,7 @@ from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.bundle_versions import Versions
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_rules import Rule, holding
+from sandboxd.settings.policy import Policy
 from sandboxd.shadow import Counts, Shadow
 
 log = logging.getLogger(__name__)

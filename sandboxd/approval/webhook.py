@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from sandboxd.approval.case import State, Update, expires_at
-from sandboxd.policy.opa_token import TokenFile, TokenUnreadable
+from sandboxd.outbound.token import TokenFile, TokenUnreadable
 
 MAX_UNSENT = 256
 ATTEMPTS = 3

@@ -19,6 +19,7 @@ from typing import Protocol
 from sandboxd.audit.journal import Position
 from sandboxd.audit.line import LineDamaged, decode
 from sandboxd.audit.segment import Segment, lines, open_private, private_directory, segments
+from sandboxd.settings.sinks.base import SinkSettings
 from sandboxd.sink.base import Record, Sink, SinkUnavailable
 
 BATCH_RECORDS = 256
@@ -62,6 +63,7 @@ class Feed:
         self,
         source: Source,
         sink: Sink,
+        settings: SinkSettings,
         directory: Path,
         *,
         jitter: Callable[[], float] = random.random,
@@ -70,13 +72,14 @@ class Feed:
     ) -> None:
         self._source = source
         self._sink = sink
+        self._settings = settings
         self._directory = directory
         self._jitter = jitter
         self._sleep = sleep
         self._clock = clock
         self._news = asyncio.Event()
         self._news.set()
-        self._cursor = self._saved = load(directory, sink.name)
+        self._cursor = self._saved = load(directory, settings.name)
         self._proved = self._cursor == START  # what the file said of the place has led to the next record
         self._failures = 0
         self.sent_records = 0
@@ -85,7 +88,7 @@ class Feed:
 
     @property
     def name(self) -> str:
-        return self._sink.name
+        return self._settings.name
 
     @property
     def lag(self) -> int:
@@ -108,7 +111,9 @@ class Feed:
                 while batch := self._read():
                     await self._deliver(batch)
         except LineDamaged as error:
-            _log.error("sink feed stopped at a damaged record", extra={"sink": self._sink.name, "error": str(error)})
+            _log.error(
+                "sink feed stopped at a damaged record", extra={"sink": self._settings.name, "error": str(error)}
+            )
         finally:
             unsubscribe()
             self._save()
@@ -133,7 +138,7 @@ class Feed:
                 self.refusals += 1
                 self.refused_at = self._clock()
                 if self._failures == 1:
-                    _log.warning("sink does not accept", extra={"sink": self._sink.name, "error": str(error)})
+                    _log.warning("sink does not accept", extra={"sink": self._settings.name, "error": str(error)})
                 most = min(RETRY_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 16), RETRY_MOST_SECONDS)
                 await self._sleep(most * (0.5 + self._jitter() / 2))
             else:
@@ -188,7 +193,7 @@ class Feed:
         """Failing is no harm but records sent again after a crash."""
         if self._cursor != self._saved:
             with contextlib.suppress(OSError):
-                save(self._directory, self._sink.name, self._cursor)
+                save(self._directory, self._settings.name, self._cursor)
                 self._saved = self._cursor
 
 

@@ -127,6 +127,8 @@ def decode(line: bytes) -> Record:
         priority=_typed(record, "priority", str),
         ids=tuple((str(name), str(value)) for name, value in ids.items()),
         fields=tuple((str(name), _value(value)) for name, value in values.items()),
+        prev=_typed(record, "prev", str),
+        digest=hashlib.sha256(line).hexdigest(),
     )
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
-from sandboxd.config import Policy
 from sandboxd.model import Decision
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
 from sandboxd.policy.input_check import read_input
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_rules import Rule, holding
+from sandboxd.settings.policy import Policy
 
 
 def explain(action: Path, paths: Sequence[Path], key: Path | None, *, as_json: bool) -> None:

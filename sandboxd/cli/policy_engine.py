@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sandboxd.config import Policy
 from sandboxd.policy import rego
 from sandboxd.policy.base import PolicyEngine
+from sandboxd.settings.policy import Policy
 
 
 def settings(paths: Sequence[Path], key: Path | None) -> Policy:

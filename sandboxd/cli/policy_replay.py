@@ -16,10 +16,11 @@ from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
 from sandboxd.cli.policy_engine import running, settings
 from sandboxd.cli.printable import printable
-from sandboxd.config import Policy, state_directory
 from sandboxd.event import PolicyDecided
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.replay import Outcome, Past, Result, replay
+from sandboxd.settings.paths import state_directory
+from sandboxd.settings.policy import Policy
 from sandboxd.sink.base import Record
 
 UNCHANGED, CHANGED = 0, 1

@@ -3,10 +3,10 @@
 Never answers anything but deny. Found by name through `plugin`.
 """
 
-from sandboxd.config import Policy
 from sandboxd.model import Decision, Reason, Verdict
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput
+from sandboxd.settings.policy import Policy
 
 _DENY = Decision(
     verdict=Verdict.DENY,

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 
-from sandboxd.config import Opa, Policy
 from sandboxd.errors import ConfigInvalid, PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision
 from sandboxd.policy.base import PolicyEngine, refusal
@@ -17,6 +16,7 @@ from sandboxd.policy.opa_answer import Heard, decode
 from sandboxd.policy.opa_breaker import Breaker, State
 from sandboxd.policy.opa_client import NoReply, OpaClient
 from sandboxd.policy.sample import samples
+from sandboxd.settings.policy import Opa, Policy
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import select
 import ssl
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
@@ -20,9 +19,9 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from sandboxd.config import Opa
-from sandboxd.errors import ConfigInvalid
-from sandboxd.policy.opa_token import TokenFile, TokenUnreadable
+from sandboxd.outbound.tls import client_context
+from sandboxd.outbound.token import TokenFile, TokenUnreadable
+from sandboxd.settings.policy import Opa
 
 CONNECTIONS = 64  # more questions than that wait for one another, within their deadlines
 # A failing built-in is an error and not silence, and the answer says which bundles gave it.
@@ -100,7 +99,7 @@ class OpaClient:
             connector: aiohttp.BaseConnector = _UnixConnector(unquote(split.path), limit=CONNECTIONS)
         else:
             base = settings.url.rstrip("/")
-            context = _tls(settings) if split.scheme == "https" else True
+            context = client_context("policy.opa", settings) if split.scheme == "https" else True
             connector = _TcpConnector(ssl=context, limit=CONNECTIONS)
         self._url = URL(f"{base}/v1/data/{settings.decision}").with_query(_PARAMETERS)
         self._session = aiohttp.ClientSession(
@@ -150,28 +149,6 @@ class OpaClient:
             if len(body) > self._most_bytes:
                 raise NoReply(f"its answer is over {self._most_bytes} bytes", heard=True)
         return bytes(body)
-
-
-def _tls(settings: Opa) -> ssl.SSLContext:
-    """The system's authorities, or the configured one alone."""
-    for name, path in (("ca", settings.ca), ("certificate", settings.certificate), ("key", settings.key)):
-        if path is not None and not Path(path).is_file():
-            raise ConfigInvalid(f"policy.opa.{name} {path!r} is no file that can be read; put it there as PEM")
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigInvalid(f"policy.opa.ca {settings.ca!r} holds no certificate that can be read: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.certificate is not None:
-        try:
-            # There is nobody to ask for a passphrase: without this answer it would be asked for on the terminal.
-            context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
-        except (ssl.SSLError, OSError) as error:
-            raise ConfigInvalid(
-                f"policy.opa.certificate {settings.certificate!r} and key {settings.key!r} cannot be used together: "
-                f"{error}; give a certificate in PEM and its own key, without a passphrase"
-            ) from error
-    return context
 
 
 def _sentence(error: aiohttp.ClientError | OSError) -> str:

@@ -8,7 +8,6 @@ import asyncio
 import json
 import re
 
-from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision
 from sandboxd.policy.base import UNDEFINED, PolicyEngine, decode_decision, refusal
@@ -22,6 +21,7 @@ from sandboxd.policy.rego_patterns import check_patterns
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
 from sandboxd.policy.rego_reads import places_read, reads_the_moment
 from sandboxd.policy.sample import samples
+from sandboxd.settings.policy import Policy
 
 ENTRYPOINT = "sandboxd/decision"
 NOT_PLAIN = (

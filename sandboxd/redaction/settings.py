@@ -3,18 +3,15 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sandboxd.redaction.patterns import NAME, SHIPPED, Catalogue, PatternInvalid, Source, compiled
+from sandboxd.settings.section import Section
 
 MAX_PATTERNS = 64
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PatternSettings(_Section):
+class PatternSettings(Section):
     """What to take out where a policy demands it by name."""
 
     pattern: str
@@ -42,13 +39,13 @@ def _own_name(name: str) -> str:
     return name
 
 
-class RedactionSettings(_Section):
+class RedactionSettings(Section):
     """Patterns beside the shipped ones. Those in `requests` are taken out of the record of each request, whatever
     policy says: it is written before policy is asked."""
 
     patterns: Annotated[
         dict[Annotated[str, AfterValidator(_own_name)], PatternSettings], Field(max_length=MAX_PATTERNS)
-    ] = {}
+    ] = Field(default_factory=dict)
     requests: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """What a sink is and what it is given. A sink forwards; it never filters silently and never decides anything.
 
 It may be slow, down or stuck: `audit.cursor` gives each its own task, cursor and retries, so it delays only itself.
-Sinks are found by name through `plugin`.
+Sinks are found by their type through `plugin`; each module has `create(settings: …, node: str) -> Sink`, which takes
+the settings of that type and the node's name, and raises ConfigInvalid for what it can tell at once.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ class Record:
     priority: str
     ids: tuple[tuple[str, str], ...]
     fields: tuple[tuple[str, FieldValue], ...]
+    prev: str = ""  # SHA-256 of the line before, in hex
+    digest: str = ""  # of its own line
 
 
 class SinkUnavailable(Exception):
@@ -31,8 +34,6 @@ class SinkUnavailable(Exception):
 
 class Sink(Protocol):
     """`send` may get a record again after a crash (at least once): receivers tell by its boot and sequence number."""
-
-    name: str
 
     async def send(self, records: Sequence[Record]) -> None:
         """Returns once the sink has taken all of them; OSError or SinkUnavailable if not."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sandboxd.settings.sinks.stdout import StdoutSettings
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.falco_event import falco_line
 
@@ -25,7 +26,7 @@ class _Job:
 
 
 class StdoutSink:
-    name = "stdout"
+    """Writes to that descriptor, which stays the caller's."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = os.dup(descriptor)
@@ -80,6 +81,5 @@ def _settle(done: asyncio.Future[None], error: OSError | None) -> None:
         done.set_exception(error)
 
 
-def create(descriptor: int = 1) -> Sink:
-    """Writes to that descriptor, which stays the caller's."""
-    return StdoutSink(descriptor)
+def create(_settings: StdoutSettings, _node: str) -> Sink:
+    return StdoutSink(1)

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sandboxd.settings.sinks.base import SinkSettings
 from sandboxd.sink.base import Record, SinkUnavailable
+
+SETTINGS = SinkSettings(type="fake")
 
 
 @dataclass(slots=True)
 class FakeSink:
     """`refusals` attempts fail before one succeeds; while `stuck` is set nothing returns."""
 
-    name: str = "fake"
     refusals: int = 0
     stuck: bool = False
     taken: list[Record] = field(default_factory=list)

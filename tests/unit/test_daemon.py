@@ -15,13 +15,14 @@ import pytest
 
 from sandboxd import daemon
 from sandboxd.audit.recorder import Recorder
-from sandboxd.config import Config, shipped
+from sandboxd.config import Config
 from sandboxd.config import parse as parse_config
 from sandboxd.daemon import EX_CONFIG, EX_SOFTWARE, Daemon
 from sandboxd.errors import ConfigInvalid, Draining, PolicyDenied, RuntimeFailed
 from sandboxd.model import Accepted, ArgvProgram, Caller, EndReason, ExecuteRequest, Outcome
 from sandboxd.policy import rego_process
 from sandboxd.profile.load import load_profiles
+from sandboxd.settings.paths import shipped
 from sandboxd.spawner import wire
 from tests.fakes.runtime import FakeSandbox, forever
 from tests.fakes.spawner import FakeSpawner, Templates

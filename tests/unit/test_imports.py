@@ -12,7 +12,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
 NOUNS = frozenset({"action", "model", "event", "errors", "finding", "plugin"})
-SIDES = frozenset({"analysis", "approval", "profile", "policy", "runtime", "sink", "audit", "host", "redaction"})
+SIDES = frozenset(
+    {
+        "analysis",
+        "approval",
+        "profile",
+        "policy",
+        "runtime",
+        "sink",
+        "audit",
+        "host",
+        "redaction",
+        "outbound",
+        "settings",
+    }
+)
 STEPS = frozenset(
     {
         "clock",
@@ -37,13 +51,13 @@ STEPS = frozenset(
 ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(NOUNS, frozenset[str]()),
     **dict.fromkeys(SIDES, SIDES),
-    "redaction": frozenset(),
-    "policy": SIDES | {"config"},  # an engine takes its part of the configuration
+    "redaction": frozenset({"settings"}),
+    "settings": frozenset({"listening"}),
+    "outbound": frozenset({"settings"}),
     **dict.fromkeys(STEPS, SIDES | STEPS),
-    "rollout": SIDES | STEPS | {"config"},
     "execution": SIDES | STEPS,
     "listening": frozenset(),
-    "config": frozenset({"listening", "redaction"}),
+    "config": frozenset({"redaction", "settings"}),
     "logs": frozenset(),
     "rpc": SIDES | STEPS | {"execution", "listening"},
     "metrics": SIDES | STEPS | {"listening", "rpc"},

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Policy
 from sandboxd.errors import AuditUnavailable, PolicyInvalid
 from sandboxd.event import Event, PolicyReloaded, PolicyReloadFailed, PolicyShadowDiffered, PolicyShadowFailed
 from sandboxd.gate import Gate, Subject
 from sandboxd.model import Verdict
 from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.rollout import Rollout
+from sandboxd.settings.policy import Policy
 from tests.bundles import ALLOW, DENY, public_file, release
 from tests.fakes.policy import CALLER, start
 

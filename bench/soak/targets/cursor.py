@@ -10,6 +10,7 @@ from sandboxd.audit.journal import Journal, Position
 from sandboxd.audit.line import body
 from sandboxd.audit.segment import segments
 from sandboxd.event import ExecutionRefused
+from sandboxd.settings.sinks.base import SinkSettings
 from sandboxd.sink.base import Record
 
 RECORDS = 6
@@ -37,8 +38,6 @@ class _Source:
 
 
 class _Sink:
-    name = "fuzz"
-
     async def send(self, records: Sequence[Record]) -> None:
         raise AssertionError("nothing is sent by this target")
 
@@ -55,7 +54,7 @@ def target() -> Target:
     def run(data: bytes) -> object:
         _ = kept  # lives as long as this function
         (directory / "fuzz.json").write_bytes(data)
-        feed = cursor.Feed(source, _Sink(), directory)
+        feed = cursor.Feed(source, _Sink(), SinkSettings(type="fuzz"), directory)
         place = cursor.load(directory, "fuzz")
         read = feed._read()
         numbers = [record.seq for record in read[1]] if read else []

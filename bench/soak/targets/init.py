@@ -14,11 +14,11 @@ import socket
 import uvloop
 
 from bench.soak.target import Broken, Target
-from sandboxd.config import shipped
 from sandboxd.errors import InvalidRequest, RuntimeFailed
 from sandboxd.model import Collected, ExecPlan, ExitStatus, InputFile, LimitId, SandboxUsage
 from sandboxd.profile.load import load_profiles
 from sandboxd.runtime.process_sandbox import ProcessSandbox
+from sandboxd.settings.paths import shipped
 from sandboxd.spawner import wire
 
 MAX_BYTES, MAX_FILES, MAX_LINES = 4096, 3, 24

@@ -3,10 +3,10 @@
 import dataclasses
 
 from bench.soak.target import Broken, Target
-from sandboxd.config import shipped
 from sandboxd.profile.compile import compiled
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.seccomp import Memfd
+from sandboxd.settings.paths import shipped
 from sandboxd.spawner import plans, wire
 from sandboxd.spawner.ids import PER_SANDBOX
 from sandboxd.spawner.seccomp import Filter

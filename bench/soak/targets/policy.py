@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from bench.soak.target import Broken, Target
-from sandboxd.config import shipped
 from sandboxd.errors import PolicyInvalid
 from sandboxd.policy.bundle_manifest import MANIFEST
 from sandboxd.policy.rego_builtins import check_calls
 from sandboxd.policy.rego_bundle import DATA, read_bundle
+from sandboxd.settings.paths import shipped
 
 FORBIDDEN = ("http.send(", "opa.runtime(", "net.lookup_ip_addr(")
 # In the middle of a line that is no definition of its own.

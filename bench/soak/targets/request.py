@@ -4,7 +4,6 @@ from functools import cache
 
 from bench.soak.target import Broken, Shape, Target
 from sandboxd.audit.line import ORIGIN, body, check, decode, encode
-from sandboxd.config import shipped
 from sandboxd.errors import InvalidRequest, Unenforceable
 from sandboxd.event import ExecutionRequested
 from sandboxd.model import EnforcementRow, Guarantee, Isolation, RuntimeCapabilities, State
@@ -14,6 +13,7 @@ from sandboxd.profile.resolve import tighten
 from sandboxd.rpc.interceptors import parse
 from sandboxd.rpc.request import execute_request
 from sandboxd.rpc.v1 import enforcement_pb2, sandbox_pb2
+from sandboxd.settings.paths import shipped
 from sandboxd.spawner import wire
 
 CAPABILITIES = RuntimeCapabilities(

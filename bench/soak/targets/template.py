@@ -1,10 +1,10 @@
 """The compiler child's output, as the spawner reads it."""
 
 from bench.soak.target import Broken, Target
-from sandboxd.config import shipped
 from sandboxd.profile.compile import compiled
 from sandboxd.profile.load import load_profiles
 from sandboxd.profile.seccomp import Memfd
+from sandboxd.settings.paths import shipped
 from sandboxd.spawner.template import TemplateInvalid, dump, load
 
 

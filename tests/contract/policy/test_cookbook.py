@@ -9,13 +9,13 @@ import pytest
 
 from sandboxd.analysis.analyser import Analyser
 from sandboxd.analysis.commandline import Code
-from sandboxd.config import Policy
 from sandboxd.model import Verdict
 from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_tests import run_tests
 from sandboxd.redaction.patterns import Catalogue
+from sandboxd.settings.policy import Policy
 from tests.fakes.policy import question, start
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,12 +14,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sandboxd.config import Opa, Policy
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import opa, rego
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.sample import samples
+from sandboxd.settings.policy import Opa, Policy
 from tests.opa import opa_on_socket
 
 HERE = Path(__file__).resolve().parent

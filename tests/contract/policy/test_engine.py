@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Opa, Policy
 from sandboxd.errors import PolicyInvalid
 from sandboxd.model import Decision, Reason, Verdict
 from sandboxd.policy import deny_all, opa, rego
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
+from sandboxd.settings.policy import Opa, Policy
 from tests.fakes.policy import FakeEngine, question, start
 from tests.opa import opa_on_socket
 

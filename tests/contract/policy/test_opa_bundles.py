@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import shipped
 from sandboxd.errors import PolicyInvalid
 from sandboxd.policy.rego_bundle import read_bundle
+from sandboxd.settings.paths import shipped
 from tests.bundles import private_key, private_pem, public_file
 from tests.opa import need_opa
 

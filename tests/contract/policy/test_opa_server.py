@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sandboxd.config import Opa, Policy
 from sandboxd.errors import RuntimeFailed
 from sandboxd.model import Verdict
 from sandboxd.policy import opa
 from sandboxd.policy.document import PolicyInput
+from sandboxd.settings.policy import Opa, Policy
 from tests.fakes.policy import question
 from tests.opa import opa_on_loopback
 

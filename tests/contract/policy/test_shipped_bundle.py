@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from regopy import Interpreter
 
-from sandboxd.config import Policy
 from sandboxd.model import Verdict
 from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.rego_tests import run_tests
+from sandboxd.settings.policy import Policy
 from tests.fakes.policy import question, start
 
 POLICIES = Path(__file__).resolve().parents[3] / "policies"

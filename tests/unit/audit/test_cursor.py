@@ -7,8 +7,9 @@ import pytest
 
 from sandboxd.audit.cursor import START, Cursor, Feed, load, save
 from sandboxd.audit.recorder import Recorder
+from sandboxd.settings.sinks.base import SinkSettings
 from tests.fakes.events import violated
-from tests.fakes.sink import FakeSink
+from tests.fakes.sink import SETTINGS, FakeSink
 
 
 @asynccontextmanager
@@ -33,8 +34,14 @@ class Naps:
 
 
 @asynccontextmanager
-async def feeding(recorder: Recorder, sink: FakeSink, directory: Path, naps: Naps | None = None) -> AsyncIterator[Feed]:
-    feed = Feed(recorder, sink, directory / "cursors", jitter=lambda: 1.0, sleep=naps or Naps())
+async def feeding(
+    recorder: Recorder,
+    sink: FakeSink,
+    directory: Path,
+    naps: Naps | None = None,
+    settings: SinkSettings = SETTINGS,
+) -> AsyncIterator[Feed]:
+    feed = Feed(recorder, sink, settings, directory / "cursors", jitter=lambda: 1.0, sleep=naps or Naps())
     task = asyncio.create_task(feed.run())
     try:
         yield feed
@@ -94,10 +101,10 @@ async def test_a_refusing_sink_is_tried_again_ever_more_slowly_and_then_gets_all
 
 
 async def test_a_stuck_sink_delays_only_itself(tmp_path: Path) -> None:
-    stuck, well = FakeSink(name="stuck", stuck=True), FakeSink(name="well")
+    stuck, well = FakeSink(stuck=True), FakeSink()
     async with (
         recording(tmp_path) as recorder,
-        feeding(recorder, stuck, tmp_path) as behind,
+        feeding(recorder, stuck, tmp_path, settings=SinkSettings(type="fake", name="stuck")) as behind,
         feeding(recorder, well, tmp_path),
     ):
         for number in range(50):
@@ -166,7 +173,7 @@ async def test_damaged_record_ends_the_feed_wherever_it_stood(tmp_path: Path) ->
         first = next(path for path in recorder.directory.iterdir() if path.suffix == ".jsonl")
         first.write_bytes(b"x" + first.read_bytes()[1:])
         save(tmp_path / "cursors", "fake", Cursor(1, 3, 0))
-        await asyncio.wait_for(Feed(recorder, sink, tmp_path / "cursors", sleep=Naps()).run(), 5)
+        await asyncio.wait_for(Feed(recorder, sink, SETTINGS, tmp_path / "cursors", sleep=Naps()).run(), 5)
     assert sink.taken == []
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from sandboxd.cli.policy_engine import running, settings
-from sandboxd.config import shipped
 from sandboxd.errors import PolicyInvalid
 from sandboxd.model import Verdict
+from sandboxd.settings.paths import shipped
 from tests.bundles import ALLOW, public_file, release
 from tests.fakes.policy import question
 

@@ -18,7 +18,7 @@ from sandboxd.metrics.tally import Tally
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.server import ServerConfig
 from tests.fakes.approvals import Office
-from tests.fakes.sink import FakeSink
+from tests.fakes.sink import SETTINGS, FakeSink
 from tests.unit.rpc.conftest import Served, serving
 
 FACTS = PolicyFacts("rego", "r1", 0, (), 1.0, "", 0.0, None)
@@ -87,7 +87,7 @@ class Node:
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     recorder = Recorder.open(tmp_path / "state", "node", "boot", "write")
     sink = FakeSink()
-    feed = Feed(recorder, sink, tmp_path / "cursors", clock=lambda: 1234.5)
+    feed = Feed(recorder, sink, SETTINGS, tmp_path / "cursors", clock=lambda: 1234.5)
     async with serving(ServerConfig(socket=tmp_path / "run" / "s.sock")) as served:
         whole = Node(served, Office(tmp_path / "office"), recorder, sink, feed)
         recorder.observe(whole.tally.count)

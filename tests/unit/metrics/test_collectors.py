@@ -25,6 +25,7 @@ from sandboxd.model import EndReason, Verdict
 from sandboxd.rollout import ShadowFacts
 from sandboxd.shadow import Counts
 from tests.fakes.events import made, violated
+from tests.fakes.sink import SETTINGS
 from tests.unit.audit.test_journal import file_size_limit
 from tests.unit.metrics.conftest import Node, Told
 from tests.unit.rpc.conftest import raw
@@ -169,7 +170,7 @@ async def test_sinks_tell_what_they_took_and_refused(node: Node) -> None:
 
 async def test_a_sink_that_is_ahead_of_a_journal_that_lost_its_tail_lags_nothing(node: Node, tmp_path: Path) -> None:
     save(tmp_path / "cursors", "fake", Cursor(1, 0, 7))
-    ahead = Feed(node.recorder, node.sink, tmp_path / "cursors")
+    ahead = Feed(node.recorder, node.sink, SETTINGS, tmp_path / "cursors")
     assert (ahead.lag, Told(Sinks((ahead,)))("sandboxd_sink_lag_events", sink="fake")) == (-7, 0)
 
 

@@ -1,6 +1,6 @@
-from sandboxd.config import Policy
 from sandboxd.model import Verdict
 from sandboxd.policy import deny_all
+from sandboxd.settings.policy import Policy
 from tests.fakes.policy import question
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Opa, Policy
 from sandboxd.errors import ConfigInvalid, PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import opa
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES
 from sandboxd.policy.opa import OpaEngine
 from sandboxd.policy.opa_breaker import State
+from sandboxd.settings.policy import Opa, Policy
 from tests.fakes.http import Script, ScriptedServer, response, says, says_and_closes, scripted
 from tests.fakes.policy import question, start
 from tests.opa import free_port

@@ -15,9 +15,9 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from sandboxd.config import Opa
 from sandboxd.errors import ConfigInvalid
 from sandboxd.policy.opa_client import NoReply, OpaClient, Reply
+from sandboxd.settings.policy import Opa
 from tests.fakes.http import response, says, scripted
 
 ALLOW = response('{"result": {"verdict": "allow"}}')

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from regopy import Interpreter
 
-from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision, Verdict
 from sandboxd.policy import rego, rego_process
 from sandboxd.policy.base import PolicyEngine
 from sandboxd.policy.document import PolicyInput
+from sandboxd.settings.policy import Policy
 from tests.fakes.policy import question, start
 
 HEAD = "package sandboxd\nimport rego.v1\n"
@@ -233,7 +233,7 @@ async def test_engine_that_ends_whatever_the_policy_is_no_fault_of_the_policy(
 async def test_the_worker_dies_with_the_daemon(tmp_path: Path) -> None:
     policy(tmp_path, STALL)
     script = (
-        "import asyncio, sys\nfrom sandboxd.config import Policy\nfrom sandboxd.policy import rego\n"
+        "import asyncio, sys\nfrom sandboxd.settings.policy import Policy\nfrom sandboxd.policy import rego\n"
         "made = asyncio.run(rego.create(Policy(paths=(sys.argv[1],))))\n"
         "print(made._worker.pid, flush=True)\nsys.stdin.read()"
     )

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid
 from sandboxd.policy import rego
 from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.rego_literals import check_literals
+from sandboxd.settings.policy import Policy
 
 HEAD = "package sandboxd\nimport rego.v1\n"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from regopy import Interpreter
 
-from sandboxd.config import Policy
 from sandboxd.errors import PolicyInvalid
 from sandboxd.policy import rego
 from sandboxd.policy.rego_negation import check_negations
+from sandboxd.settings.policy import Policy
 from tests.opa import need_opa
 
 HEAD = "package sandboxd\nimport rego.v1\n"

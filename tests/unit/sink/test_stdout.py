@@ -20,7 +20,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def test_each_record_is_one_line(pipe: tuple[int, int]) -> None:
-    sink = stdout.create(pipe[1])
+    sink = stdout.StdoutSink(pipe[1])
     await sink.send([RECORD, RECORD])
     lines = os.read(pipe[0], 65536).splitlines()
     assert [json.loads(line)["rule"] for line in lines] == ["a.b", "a.b"]
@@ -30,7 +30,7 @@ async def test_each_record_is_one_line(pipe: tuple[int, int]) -> None:
 @pytest.mark.parametrize("blocking", [True, False])
 async def test_a_pipe_that_nobody_reads_does_not_block_the_loop(pipe: tuple[int, int], blocking: bool) -> None:
     os.set_blocking(pipe[1], blocking)
-    sink = stdout.create(pipe[1])
+    sink = stdout.StdoutSink(pipe[1])
     sending = asyncio.create_task(sink.send([RECORD] * 1000))
     for _ in range(100):
         await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_a_pipe_that_nobody_reads_does_not_block_the_loop(pipe: tuple[int,
 async def test_a_closed_pipe_is_an_error_of_send() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    sink = stdout.create(writer)
+    sink = stdout.StdoutSink(writer)
     for _ in range(2):
         with pytest.raises(BrokenPipeError):
             await sink.send([RECORD])

@@ -1,0 +1,9 @@
+"""All sinks that a configuration may name, told apart by `type`. A new sink is one more name here. Used by `config`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sandboxd.settings.sinks.stdout import StdoutSettings
+
+AnySink = Annotated[StdoutSettings, Field(discriminator="type")]
