@@ -45,6 +45,23 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """How one sink does, since the daemon started. Times are Unix time, 0 where it has not happened yet."""
+
+    name: str
+    type: str
+    required: bool
+    sent_records: int
+    lag_records: int  # on record, and not taken yet
+    lag_seconds: float  # age of the oldest of them
+    retries: int  # attempts that it refused
+    failures: int  # of these, the last ones in a row: 0 when it is well
+    last_error: str
+    last_error_at: float
+    last_success_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """Behind record `seq`: so many bytes into the segment that begins with record `segment`."""
 
