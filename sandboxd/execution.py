@@ -47,8 +47,9 @@ from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
 from sandboxd.profile_use import asked_of, use_profile
 from sandboxd.redaction.redaction import Redaction, Redactions
 from sandboxd.runtime.base import Runtime
-from sandboxd.span import EventLog, Span, command_of, redacted_input, trace_id_of
+from sandboxd.span import EventLog, Span, command_of, redacted_input
 from sandboxd.supervise import Clock, Supervision
+from sandboxd.trace_context import trace_id_of
 
 Item = Accepted | Chunk | Outcome
 

@@ -103,6 +103,7 @@ class Guarantee(StrEnum):
     LIMIT_TMP = "limit.tmp"
     LIMIT_OUTPUT = "limit.output"
     LIMIT_IO = "limit.io"
+    SANDBOX_FREEZE = "sandbox.freeze"  # an operator can have it stand still; of the node, and in no run's report
 
 
 class State(StrEnum):
@@ -233,6 +234,7 @@ class ExecuteRequest:
     detach: bool = False
     workspace_mode: str = ""
     traceparent: str = ""
+    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

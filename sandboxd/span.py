@@ -7,8 +7,6 @@ does what `redaction` takes out. Called by `execution` alone.
 
 import hashlib
 import json
-import re
-from collections.abc import Callable
 from errno import errorcode
 from typing import Protocol
 
@@ -40,10 +38,6 @@ from sandboxd.model import (
 )
 from sandboxd.redaction.redaction import Redaction
 
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?", re.ASCII
-)
-
 
 class EventLog(Protocol):
     """What the span needs of `audit.recorder.Recorder`."""
@@ -51,17 +45,6 @@ class EventLog(Protocol):
     async def record(self, event: Event) -> int: ...
 
     def store(self, document: bytes) -> str: ...
-
-
-def trace_id_of(traceparent: str, fresh: Callable[[], str]) -> str:
-    """The trace id of a W3C traceparent; a fresh one if there is none or it is invalid, as the standard demands."""
-    return traceparent.split("-")[1] if is_traceparent(traceparent) else fresh()
-
-
-def is_traceparent(value: str) -> bool:
-    """Version 00 has exactly four fields, later ones may have more (https://www.w3.org/TR/trace-context/#versioning)."""
-    match = _TRACEPARENT.fullmatch(value)
-    return match is not None and not (value.startswith("00") and match["more"])
 
 
 def command_of(request: ExecuteRequest) -> str:

@@ -9,7 +9,7 @@ from sandboxd.errors import InvalidRequest
 from sandboxd.rpc import convert
 from sandboxd.rpc.interceptors import Call, Method, Streaming, Unary
 from sandboxd.rpc.v1 import approval_pb2
-from sandboxd.span import trace_id_of
+from sandboxd.trace_context import trace_id_of
 from sandboxd.voting import Voting
 
 MAX_PAGE = 100  # what approvers read is up to 32 KiB each, and all of a page must fit into one answer

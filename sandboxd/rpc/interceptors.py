@@ -28,15 +28,16 @@ _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Request = TypeVar("Request", bound=Message)
-_TRACEPARENT = "traceparent"
+_TRACEPARENT, _TRACESTATE = "traceparent", "tracestate"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a service knows of a call beside its request. `traceparent` is as it came in the metadata."""
+    """What a service knows of a call beside its request. The other two are as they came in the metadata."""
 
     caller: Caller
     traceparent: str
+    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ class Interceptors:
     def begin(self, method: str, request: type[Request], data: bytes, context: Context) -> tuple[Request, Call]:
         """The steps before a service sees a call."""
         caller = self.identify(method, context)
-        traceparent = traceparent_of(context)
-        return parse(request, data), Call(caller, traceparent)
+        return parse(request, data), Call(caller, *trace_of(context))
 
     def identify(self, method: str, context: Context) -> Caller:
         """The caller is who the kernel says connected; nothing in the call itself is believed."""
@@ -182,12 +182,16 @@ def parse(request: type[Request], data: bytes) -> Request:
         ) from error
 
 
-def traceparent_of(context: Context) -> str:
-    """The caller's trace context as it came, or empty."""
+def trace_of(context: Context) -> tuple[str, str]:
+    """The caller's trace context as it came, or empty. Of two traceparents none can be told to be the right one."""
+    parents: list[str] = []
+    states: list[str] = []
     for key, value in context.invocation_metadata() or ():
         if key == _TRACEPARENT and isinstance(value, str):
-            return value
-    return ""
+            parents.append(value)
+        elif key == _TRACESTATE and isinstance(value, str):
+            states.append(value)
+    return parents[0] if len(parents) == 1 else "", ",".join(states)
 
 
 async def tell(method: str, error: Exception, context: Context) -> NoReturn:

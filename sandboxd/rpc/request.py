@@ -11,7 +11,7 @@ from typing import TypeVar, assert_never
 from sandboxd.errors import InvalidRequest
 from sandboxd.model import Agent, ArgvProgram, CodeProgram, ExecuteRequest, InputFile, Isolation, Program
 from sandboxd.rpc.v1 import enforcement_pb2, sandbox_pb2
-from sandboxd.span import is_traceparent
+from sandboxd.trace_context import is_traceparent
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ _ISOLATIONS = {
 }
 
 
-def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str) -> ExecuteRequest:
-    """`traceparent` is that of the call's metadata; the request's own field goes before it."""
+def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str, tracestate: str = "") -> ExecuteRequest:
+    """The last two are of the call's metadata; the request's own `traceparent` goes before them."""
     if message.isolation not in _ISOLATIONS:
         raise InvalidRequest(f"isolation {message.isolation} is unknown to this version; leave it out")
     program = _program(message)
@@ -63,6 +63,7 @@ def execute_request(message: sandbox_pb2.ExecuteRequest, traceparent: str) -> Ex
         detach=message.detach,
         workspace_mode=_text("workspace_mode", message.workspace_mode, MAX_NAME_BYTES),
         traceparent=_traceparent(message.traceparent, traceparent),
+        tracestate=tracestate if message.traceparent in ("", traceparent) else "",  # it belongs to that one
     )
 
 

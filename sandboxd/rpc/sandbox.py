@@ -51,7 +51,7 @@ class SandboxService:
     async def _execute(
         self, message: sandbox_pb2.ExecuteRequest, call: Call
     ) -> AsyncGenerator[sandbox_pb2.ExecuteEvent, None]:
-        asked = request.execute_request(message, call.traceparent)
+        asked = request.execute_request(message, call.traceparent, call.tracestate)
         del message  # its files and stdin are in `asked` now, and an execution may take long
         room = self._max_message_bytes - RESULT_OVERHEAD_BYTES
         async with aclosing(self._executor.execute(asked, call.caller)) as items:
@@ -67,7 +67,7 @@ class SandboxService:
                         assert_never(item)
 
     async def _run(self, message: sandbox_pb2.ExecuteRequest, call: Call) -> sandbox_pb2.RunResponse:
-        asked = request.execute_request(message, call.traceparent)
+        asked = request.execute_request(message, call.traceparent, call.tracestate)
         del message  # its files and stdin are in `asked` now, and an execution may take long
         response = sandbox_pb2.RunResponse()
         kept = {stream: bytearray() for stream in Stream}

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sandboxd"
 
-NOUNS = frozenset({"action", "model", "event", "errors", "finding", "plugin"})
+NOUNS = frozenset({"action", "model", "event", "errors", "finding", "plugin", "trace_context"})
 SIDES = frozenset(
     {
         "analysis",

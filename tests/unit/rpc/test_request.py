@@ -69,7 +69,8 @@ def test_code_arrives_as_code() -> None:
 
 def test_every_field_of_the_message_is_read() -> None:
     """A field added to the API and forgotten here would be ignored silently."""
-    read = set(ExecuteRequest.__dataclass_fields__) - {"program"} | {"argv", "code"}
+    of_metadata = {"tracestate"}
+    read = set(ExecuteRequest.__dataclass_fields__) - {"program"} - of_metadata | {"argv", "code"}
     assert set(sandbox_pb2.ExecuteRequest.DESCRIPTOR.fields_by_name) == read
 
 
@@ -200,6 +201,14 @@ def test_traceparent_of_the_request_goes_before_that_of_metadata() -> None:
     other = TRACEPARENT.replace("a", "c")
     assert converted(sandbox_pb2.ExecuteRequest(argv=ARGV, traceparent=other), TRACEPARENT).traceparent == other
     assert converted(sandbox_pb2.ExecuteRequest(argv=ARGV), TRACEPARENT).traceparent == TRACEPARENT
+
+
+@pytest.mark.parametrize(
+    ("field", "state"), [("", "a=1"), (TRACEPARENT, "a=1"), (TRACEPARENT.replace("a", "c"), "")], ids=str
+)
+def test_tracestate_goes_with_its_own_traceparent_only(field: str, state: str) -> None:
+    message = sandbox_pb2.ExecuteRequest(argv=ARGV, traceparent=field)
+    assert request.execute_request(message, TRACEPARENT, "a=1").tracestate == state
 
 
 def test_kill_without_signal_kills_the_tree() -> None:

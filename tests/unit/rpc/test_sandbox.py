@@ -88,6 +88,18 @@ async def test_traceparent_of_metadata_reaches_the_request(served: Served) -> No
     assert served.executor.requests[0][0].traceparent == traceparent
 
 
+async def test_tracestate_of_metadata_reaches_the_request_whole(served: Served) -> None:
+    parent = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")
+    await served.sandbox.Run(REQUEST, metadata=(("tracestate", "a=1"), parent, ("tracestate", "b=2")))
+    assert served.executor.requests[0][0].tracestate == "a=1,b=2"
+
+
+async def test_two_traceparents_are_none(served: Served) -> None:
+    headers = tuple(("traceparent", f"00-{digit * 32}-{'b' * 16}-01") for digit in "ac")
+    await served.sandbox.Run(REQUEST, metadata=headers)
+    assert served.executor.requests[0][0].traceparent == ""
+
+
 async def test_run_answers_whole(served: Served) -> None:
     response = await served.sandbox.Run(REQUEST)
     assert (response.stdout, response.stderr) == (b"hello\n", b"oh\n")
