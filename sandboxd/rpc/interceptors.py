@@ -183,15 +183,15 @@ def parse(request: type[Request], data: bytes) -> Request:
 
 
 def trace_of(context: Context) -> tuple[str, str]:
-    """The caller's trace context as it came, or empty. Of two traceparents none can be told to be the right one."""
-    parents: list[str] = []
+    """The caller's trace context as it came, or empty. gRPC itself leaves but one traceparent of several."""
+    parent = ""
     states: list[str] = []
     for key, value in context.invocation_metadata() or ():
         if key == _TRACEPARENT and isinstance(value, str):
-            parents.append(value)
+            parent = value
         elif key == _TRACESTATE and isinstance(value, str):
             states.append(value)
-    return parents[0] if len(parents) == 1 else "", ",".join(states)
+    return parent, ",".join(states)
 
 
 async def tell(method: str, error: Exception, context: Context) -> NoReturn:
