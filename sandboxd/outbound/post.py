@@ -1,4 +1,4 @@
-"""Posts bodies to a configured server over http or https, and says whether it took them.
+"""Posts bodies to a configured server over http or https, and says whether it took them; asks whether it is there.
 
 Follows no redirect, takes no proxy or credential from the environment, keeps no cookie, reads next to nothing of an
 answer. Takes long to import (aiohttp): only where such a server is configured. Used by the sinks that speak HTTP.
@@ -45,17 +45,27 @@ class Poster:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, body: bytes, content_type: str, path: str = "") -> Answer:
-        """To the configured URL with `path` behind it. NoAnswer for whatever goes wrong on the way, in time."""
+    async def post(self, body: bytes, content_type: str, path: str = "", *, plain: bool = False) -> Answer:
+        """To the configured URL with `path` behind it. NoAnswer for whatever goes wrong on the way, in time.
+
+        `plain`: not compressed, whatever the configuration says.
+        """
         headers = {"Content-Type": content_type}
-        if self._settings.compression:
+        if self._settings.compression and not plain:
             headers["Content-Encoding"] = "gzip"
             body = zlib.compress(body, level=1, wbits=31)
+        return await self._ask("POST", path, headers, body)
+
+    async def get(self, path: str) -> Answer:
+        """As `post`, without a body."""
+        return await self._ask("GET", path, {}, None)
+
+    async def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
         try:
             if self._token is not None:
                 headers["Authorization"] = f"Bearer {self._token.token()}"
             url = self._settings.url + path
-            async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._opened().request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
                 taken = await answer.content.read(MOST_ANSWER_BYTES)
                 return Answer(answer.status, taken, answer.headers.get("Retry-After", ""))
         except TimeoutError as error:

@@ -47,6 +47,22 @@ async def test_compressed_bodies_say_so() -> None:
     assert gzip.decompress(made.asked[0].body) == b"x" * 5000
 
 
+async def test_a_body_is_plain_where_its_sender_says_so() -> None:
+    async with scripted(says(response(""))) as made, Poster("x", Outbound(url=made.url, compression=True), 1) as poster:
+        await poster.post(b"{}", "application/json", plain=True)
+    assert (made.asked[0].headers.get("content-encoding"), made.asked[0].body) == (None, b"{}")
+
+
+async def test_a_get_goes_out_with_the_token_and_without_a_body(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    settings = Outbound(url="http://127.0.0.1", token_file=str(tmp_path / "token"))
+    async with scripted(says(response("pong"))) as made:
+        async with Poster("x", settings.model_copy(update={"url": made.url}), 1) as poster:
+            assert await poster.get("/ping") == Answer(200, b"pong", "")
+    (asked,) = made.asked
+    assert (asked.line, asked.headers["authorization"], asked.body) == ("GET /ping HTTP/1.1", "Bearer secret", b"")
+
+
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     async with scripted(says(response("", "307 Temporary Redirect", "Location: /elsewhere"))) as made:
         answer = await posted(Outbound(url=made.url))
