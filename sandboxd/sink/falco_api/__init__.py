@@ -1,0 +1,1 @@
+"""Generated from proto/falco by proto/generate.py. Do not edit."""
