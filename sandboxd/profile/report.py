@@ -70,6 +70,8 @@ def _concerns(profile: ResolvedProfile, guarantee: Guarantee) -> bool:
             return bool(profile.spec.mediate)
         case Guarantee.MEDIATION_REPORT:
             return bool(profile.spec.report)
+        case Guarantee.SANDBOX_FREEZE:
+            return False  # it confines no program
         case _:
             return True
 

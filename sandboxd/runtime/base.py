@@ -80,9 +80,14 @@ class Runtime(Protocol):
     async def launch(self, plan: LaunchPlan) -> Sandbox:
         """A complete, empty sandbox, or `Unenforceable` / `Overloaded` / `RuntimeFailed`; never a weaker one."""
 
-    async def pause(self, sandbox_id: str) -> None: ...
+    async def pause(self, sandbox_id: str) -> None:
+        """Have its programs stand still, so that none runs another instruction; done when this returns. Idempotent.
 
-    async def resume(self, sandbox_id: str) -> None: ...
+        It can still be destroyed. `RuntimeFailed` if they do not stand still: then they go on.
+        """
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Let them go on. Idempotent."""
 
     async def snapshot(self, sandbox_id: str) -> str: ...
 

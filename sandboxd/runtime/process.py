@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 from sandboxd.errors import ConfigInvalid, RuntimeFailed, SandboxdError, Unenforceable
@@ -20,7 +21,19 @@ from sandboxd.spawner import wire
 
 log = logging.getLogger(__name__)
 
+_FREEZE_SECONDS = 0.01  # between two looks whether all stand still
+_MOST_LOOKS = 200
 _LIMITS_OF_CGROUPS = {"memory": Guarantee.LIMIT_MEMORY, "pids": Guarantee.LIMIT_PIDS}
+
+
+_Answer = wire.Launched | wire.Reloaded | wire.Frozen
+
+
+class _Freezer(StrEnum):
+    """By what sandboxes are frozen here: the layer of `sandbox.freeze`."""
+
+    CGROUP = "cgroup"
+    INIT = "init"
 
 
 class ProcessRuntime:
@@ -32,7 +45,7 @@ class ProcessRuntime:
         self._loop = asyncio.get_running_loop()
         self._greeted: asyncio.Future[wire.Hello] = self._loop.create_future()
         self._complete: asyncio.Future[None] = self._loop.create_future()
-        self._requests: dict[int, asyncio.Future[wire.Launched | wire.Reloaded]] = {}
+        self._requests: dict[int, asyncio.Future[_Answer]] = {}
         self._next_request = 1
         self._sandboxes: dict[str, ProcessSandbox] = {}
         self._adopted: list[ProcessSandbox] = []
@@ -41,6 +54,7 @@ class ProcessRuntime:
         self._on_drain: Callable[[wire.Drain], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._without_cgroup: frozenset[str] = frozenset()
+        self._freezer: _Freezer | None = None
         self.hello: wire.Hello
         self._capabilities: RuntimeCapabilities
         self._link = Link(sock, self._on_message, self._lost)
@@ -107,9 +121,7 @@ class ProcessRuntime:
             raise RuntimeFailed("the sandbox ended before it could be used", reason="sandbox_lost")
         return sandbox
 
-    async def _answered(
-        self, plan: LaunchPlan, answer: asyncio.Future[wire.Launched | wire.Reloaded]
-    ) -> wire.Launched | wire.Reloaded:
+    async def _answered(self, plan: LaunchPlan, answer: asyncio.Future[_Answer]) -> _Answer:
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
@@ -123,16 +135,52 @@ class ProcessRuntime:
             raise
 
     async def pause(self, sandbox_id: str) -> None:
-        raise _lacks("pause")
+        sandbox = self._living(sandbox_id)
+        if self._freezer is _Freezer.INIT:
+            await sandbox.halt()
+            return
+        sandbox.frozen = True  # first: from now on its init may not hear
+        try:
+            for _ in range(_MOST_LOOKS):
+                if await self._turned(wire.Freeze, sandbox_id) == "frozen":
+                    return
+                await asyncio.sleep(_FREEZE_SECONDS)
+        except RuntimeFailed:
+            await self.resume(sandbox_id)
+            raise
+        await self.resume(sandbox_id)
+        raise RuntimeFailed("the sandbox does not stand still, so it goes on", reason="freeze_failed")
 
     async def resume(self, sandbox_id: str) -> None:
-        raise _lacks("resume")
+        sandbox = self._living(sandbox_id)
+        if self._freezer is _Freezer.INIT:
+            await sandbox.resume()
+            return
+        await self._turned(wire.Thaw, sandbox_id)
+        sandbox.frozen = False
 
     async def snapshot(self, sandbox_id: str) -> str:
         raise _lacks("snapshot")
 
     async def restore(self, snapshot_id: str) -> Sandbox:
         raise _lacks("restore")
+
+    def _living(self, sandbox_id: str) -> ProcessSandbox:
+        if self._freezer is None:
+            raise _lacks("freeze")
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox is None:
+            raise RuntimeFailed("the sandbox has ended", reason="sandbox_lost")
+        return sandbox
+
+    async def _turned(self, kind: type[wire.Freeze | wire.Thaw], sandbox_id: str) -> str:
+        """What it is now: frozen, freezing or thawed."""
+        request_id, answer = self._request()
+        self._link.send(kind(request_id, sandbox_id))
+        told = await answer
+        if not isinstance(told, wire.Frozen):
+            raise RuntimeFailed("the spawner answered a freeze with something else")
+        return told.state
 
     # --- messages
 
@@ -167,7 +215,7 @@ class ProcessRuntime:
             case wire.Reloaded(request_id=0):
                 if self._on_reloaded is not None:
                     self._on_reloaded(message)
-            case wire.Reloaded():
+            case wire.Reloaded() | wire.Frozen():
                 self._answer(message.request_id, message)
             case wire.Drain():
                 if self._on_drain is not None:
@@ -183,6 +231,8 @@ class ProcessRuntime:
             for name, guarantee in _LIMITS_OF_CGROUPS.items()
             if not any(layer.startswith("cgroup") for layer in self._capabilities.row(guarantee).layers)
         )
+        layers = self._capabilities.row(Guarantee.SANDBOX_FREEZE).layers
+        self._freezer = _Freezer(layers[0].partition(" ")[0]) if layers else None
         self._greeted.set_result(hello)
         self.hello = hello
         self._check_complete()
@@ -218,15 +268,15 @@ class ProcessRuntime:
                 future.set_exception(RuntimeFailed(message.message, reason=message.reason))
         future.exception()  # read: its asker may be gone
 
-    def _answer(self, request_id: int, message: wire.Launched | wire.Reloaded) -> None:
+    def _answer(self, request_id: int, message: _Answer) -> None:
         future = self._requests.pop(request_id, None)
         if future is not None and not future.done():
             future.set_result(message)
 
-    def _request(self) -> tuple[int, asyncio.Future[wire.Launched | wire.Reloaded]]:
+    def _request(self) -> tuple[int, asyncio.Future[_Answer]]:
         request_id = self._next_request
         self._next_request += 1
-        future: asyncio.Future[wire.Launched | wire.Reloaded] = self._loop.create_future()
+        future: asyncio.Future[_Answer] = self._loop.create_future()
         self._requests[request_id] = future
         return request_id, future
 

@@ -67,6 +67,7 @@ class ProcessSandbox:
     ) -> None:
         self.sandbox_id = sandbox_id
         self.host_uid = host_uid
+        self.frozen = False  # its init, too: it obeys nothing until it is thawed
         self._without_cgroup = without_cgroup
         self._kill = kill
         self._loop = asyncio.get_running_loop()
@@ -119,8 +120,23 @@ class ProcessSandbox:
         self._link.send(wire.Signal(execution_id, signum))
 
     async def stop(self, execution_id: str) -> None:
+        if self.frozen:
+            await self.destroy()
+            return
         request_id, answer = self._ask()
         self._link.send(wire.Stop(request_id))
+        await answer
+
+    async def halt(self) -> None:
+        """Where it has no cgroup to freeze: init stops the programs."""
+        request_id, answer = self._ask()
+        self._link.send(wire.Halt(request_id))
+        if number := (await answer).errno:
+            raise RuntimeFailed(f"the programs cannot be stopped: {_why(number)}", reason="freeze_failed")
+
+    async def resume(self) -> None:
+        request_id, answer = self._ask()
+        self._link.send(wire.Resume(request_id))
         await answer
 
     async def collect(self, patterns: tuple[str, ...], max_bytes: int, max_files: int) -> Collected:

@@ -3,6 +3,7 @@
 Standard library only. Implemented by `cgroup_v1` and `cgroup_v2`; used by the spawner through `cgroup`.
 """
 
+import errno
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,8 +40,20 @@ class Cgroup(Protocol):
     def usage(self) -> tuple[tuple[str, float], ...]:
         """Numbers by `SandboxUsage` field name; those that this node cannot measure are left out."""
 
+    def freeze(self) -> bool:
+        """Have each process stop before its next instruction; whether all stand still by now. Idempotent.
+
+        OSError where this cgroup has no freezer.
+        """
+
+    def thaw(self) -> None:
+        """Let them go on. OSError as above."""
+
+    def let_die(self) -> None:
+        """Of a frozen one: kill all, and let them die of it without another instruction (v1 keeps even the killed)."""
+
     def kill(self) -> None:
-        """Kill every process in it; returns when none is left, TimeoutError if one stays."""
+        """Kill every process in it, frozen or not; returns when none is left, TimeoutError if one stays."""
 
     def remove(self) -> None:
         """Remove its directories, those below first. Idempotent."""
@@ -51,9 +64,16 @@ class CgroupTree(Protocol):
 
     version: str  # v2, v1 or none
     controllers: frozenset[str]  # memory pids cpu cpuacct io; under the v2 names whatever the version
+    outlived: bool  # whether what is frozen in it stays so when its parent is killed: a guard must stand by
     reason: str  # why it is not more than that
 
     def create(self, sandbox_id: str) -> Cgroup: ...
+
+    def held(self) -> tuple[int, ...]:
+        """The descriptors that `let_die` needs."""
+
+    def let_die(self) -> None:
+        """Kill whatever is in the freezer of any of its cgroups, and let it die."""
 
     def reconcile(self) -> int:
         """Kill and remove what an earlier run left; how many sandboxes that were."""
@@ -92,6 +112,15 @@ class NoCgroup:
     def usage(self) -> tuple[tuple[str, float], ...]:
         return ()
 
+    def freeze(self) -> bool:
+        raise OSError(errno.EOPNOTSUPP, "there is no cgroup to freeze")
+
+    def thaw(self) -> None:
+        raise OSError(errno.EOPNOTSUPP, "there is no cgroup to thaw")
+
+    def let_die(self) -> None:
+        pass
+
     def kill(self) -> None:
         pass
 
@@ -104,6 +133,7 @@ class NoTree:
 
     version = "none"
     controllers: frozenset[str] = frozenset()
+    outlived = False
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -111,6 +141,12 @@ class NoTree:
     def create(self, sandbox_id: str) -> Cgroup:
         checked_sandbox_id(sandbox_id)
         return NoCgroup()
+
+    def held(self) -> tuple[int, ...]:
+        return ()
+
+    def let_die(self) -> None:
+        pass
 
     def reconcile(self) -> int:
         return 0

@@ -143,6 +143,23 @@ def kill_members(directory: Directory) -> int:
     return seen
 
 
+def stands_still(directory: Directory, threads: str, states: str) -> bool:
+    """Whether each of the threads that the file `threads` lists is in one of these states of proc(5).
+
+    For a freezer that does not say yet that it is done: it waits for those which wait for somebody in the kernel, and
+    they, too, will stop before their next instruction.
+    """
+    return all(_state(thread) in states for thread in directory.read(threads).split())
+
+
+def _state(thread: str) -> str:
+    try:
+        stat = Path("/proc", thread, "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"  # it ended meanwhile
+    return stat[stat.rindex(b")") + 2 :][:1].decode()
+
+
 def kill_until_empty(directory: Directory) -> None:
     """For hierarchies without `cgroup.kill`: signals again until nobody is left, TimeoutError after KILL_SECONDS."""
     deadline = time.monotonic() + KILL_SECONDS

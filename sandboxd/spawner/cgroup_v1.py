@@ -16,11 +16,17 @@ from sandboxd.spawner.cgroup_files import (
     Directory,
     block_devices,
     find_named,
+    kill_members,
     kill_until_empty,
     remove_tree,
+    stands_still,
 )
 
-CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "blkio")
+_FREEZER = "freezer.state"
+_FROZEN, _THAWED = "FROZEN", "THAWED"
+_NOT_RUNNING = "DTtZX"  # in the freezer a thread is in D, as one is that waits for an answer to its system call
+# The freezer first: what an earlier run left there frozen dies in no hierarchy before it is thawed.
+CONTROLLERS = ("freezer", "memory", "pids", "cpu", "cpuacct", "blkio")
 _PERIOD_US = 100_000  # the kernel's default, so it is never written
 _MIN_QUOTA_US = 1_000
 _SHARES_OF_A_PROCESS = 1024
@@ -30,6 +36,7 @@ class V1Tree:
     """`own` maps a controller to the open directory of this process's cgroup there; the tree takes it over."""
 
     version = "v1"
+    outlived = True
 
     def __init__(self, subtree: str, own: Mapping[str, Directory], roots: Mapping[str, str], reason: str = "") -> None:
         self.reason = reason
@@ -70,6 +77,21 @@ class V1Tree:
         return V1Cgroup(
             sandbox_id, self._base, self._hierarchies, self._devices, memsw=self._memsw, cpus_ceiling=self._cpus_ceiling
         )
+
+    def held(self) -> tuple[int, ...]:
+        return (self._base["freezer"].fd,) if "freezer" in self._base else ()
+
+    def let_die(self) -> None:
+        base = self._base.get("freezer")
+        if base is None:
+            return
+        for name in base.subdirectories():
+            with contextlib.suppress(FileNotFoundError):
+                directory = base.child(name)
+                try:
+                    _let_die(directory)
+                finally:
+                    directory.close()
 
     def reconcile(self) -> int:
         left: set[str] = set()
@@ -206,15 +228,45 @@ class V1Cgroup:
                     texts[name] = self._base[controller].read(f"{self._id}/{name}")
         return counters.parse(texts)
 
+    def freeze(self) -> bool:
+        directory = self._freezer()
+        try:
+            directory.write(_FREEZER, _FROZEN)
+            return directory.read(_FREEZER).strip() == _FROZEN or stands_still(directory, "tasks", _NOT_RUNNING)
+        finally:
+            directory.close()
+
+    def thaw(self) -> None:
+        directory = self._freezer()
+        try:
+            directory.write(_FREEZER, _THAWED)
+        finally:
+            directory.close()
+
+    def let_die(self) -> None:
+        if "freezer" not in self._base:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            directory = self._freezer()
+            try:
+                _let_die(directory)
+            finally:
+                directory.close()
+
+    def _freezer(self) -> Directory:
+        if "freezer" not in self._base:
+            raise OSError(errno.EOPNOTSUPP, "the freezer of cgroup v1 is not mounted or not writable")
+        return self._base["freezer"].child(self._id)
+
     def kill(self) -> None:
-        for base in self._hierarchies:
-            with contextlib.suppress(FileNotFoundError):
-                directory = base.child(self._id)
-                try:
-                    _stop_forks(directory)
-                    kill_until_empty(directory)
-                finally:
-                    directory.close()
+        for step in (_stop_forks, _let_die, kill_until_empty):
+            for base in self._hierarchies:
+                with contextlib.suppress(FileNotFoundError):
+                    directory = base.child(self._id)
+                    try:
+                        step(directory)
+                    finally:
+                        directory.close()
 
     def remove(self) -> None:
         for base in self._hierarchies:
@@ -236,6 +288,13 @@ def _stop_forks(directory: Directory) -> None:
         return
 
 
+def _let_die(directory: Directory) -> None:
+    """If it is one of the freezer: a frozen process dies of its SIGKILL when it is thawed, and before all else."""
+    if directory.has(_FREEZER):
+        kill_members(directory)
+        directory.write(_FREEZER, _THAWED)
+
+
 def _clear(base: Directory) -> set[str]:
     """Kill and remove each sandbox below; their names."""
     names = set(base.subdirectories())
@@ -244,6 +303,7 @@ def _clear(base: Directory) -> set[str]:
             directory = base.child(name)
             try:
                 _stop_forks(directory)
+                _let_die(directory)
                 kill_until_empty(directory)
             finally:
                 directory.close()

@@ -21,6 +21,7 @@ from sandboxd.spawner.cgroup_files import (
     find_named,
     kill_until_empty,
     remove_tree,
+    stands_still,
 )
 
 SUPERVISOR = "supervisor"
@@ -28,12 +29,14 @@ WANTED = ("memory", "pids", "cpu", "io")
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
 _MOVE_ROUNDS = 10
+_NOT_RUNNING = "SDTtZX"  # a frozen thread is in S: whoever else was has been woken by the freezer
 
 
 class V2Tree:
     """`parent` is the open directory that the subtree is made in; the tree takes it over. `root` is the mount point."""
 
     version = "v2"
+    outlived = False  # what is killed dies, frozen or not, and all is killed with its parent
 
     def __init__(self, subtree: str, parent: Directory, root: str, reason: str = "") -> None:
         self._subtree = subtree
@@ -73,6 +76,12 @@ class V2Tree:
             remove_tree(self._base, sandbox_id)
             raise
         return V2Cgroup(sandbox_id, self._base, directory, self.controllers, self._devices, swap=self._swap)
+
+    def held(self) -> tuple[int, ...]:
+        return ()
+
+    def let_die(self) -> None:
+        pass
 
     def reconcile(self) -> int:
         left = _clear(self._base)
@@ -170,6 +179,17 @@ class V2Cgroup:
             with contextlib.suppress(OSError):
                 texts[name] = self._directory.read(name)
         return counters.parse(texts)
+
+    def freeze(self) -> bool:
+        self._directory.write("cgroup.freeze", "1")
+        events = counters.flat_keyed(self._directory.read("cgroup.events"))
+        return events.get("frozen") == 1 or stands_still(self._directory, "cgroup.threads", _NOT_RUNNING)
+
+    def thaw(self) -> None:
+        self._directory.write("cgroup.freeze", "0")
+
+    def let_die(self) -> None:
+        pass
 
     def kill(self) -> None:
         with contextlib.suppress(FileNotFoundError):

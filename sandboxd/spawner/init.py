@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sandboxd.spawner import files, landlock, mounts, payload, plans, rehearsal, sys, wire
+from sandboxd.spawner.halt import Halted
 from sandboxd.spawner.ids import PAYLOAD_UID
 from sandboxd.spawner.mediation import Server
 from sandboxd.spawner.plans import Prepared, Shape
 from sandboxd.spawner.watch import LimitWatch
 
 _WATCH_SECONDS = 0.05
+_ASLEEP_SECONDS = 0.5  # a look that comes so late: we were frozen meanwhile, or had no CPU
 _CHILDREN = "/proc/1/task/1/children"
 _LISTED_BYTES = 4096
 _LONGEST_PID = len("4194304 ")
@@ -90,6 +92,7 @@ class Init:
         self._executions: dict[int, _Execution] = {}  # by pid of the main process
         self._mediation: Server | None = None  # where the profile wants calls asked about
         self._keepers: set[int] = set()  # of the memory that programs let go of
+        self._halted: Halted | None = None
         self._look_at = 0.0  # when limits are looked at next, while a program runs
         self._poll = select.poll()
         self._children = _open_children()
@@ -149,9 +152,16 @@ class Init:
                 self._obey()
 
     def _look(self) -> None:
-        self._look_at = time.monotonic() + _WATCH_SECONDS
+        now = time.monotonic()
+        late, self._look_at = now - self._look_at, now + _WATCH_SECONDS
         self._dismiss_keepers()
+        if self._halted is not None and self._halted.evaded():
+            self._halted = None
+            self._kill_all()
+            return
         if self._mediation is not None:
+            if self._halted is not None or late >= _ASLEEP_SECONDS:
+                self._mediation.postpone(late + _WATCH_SECONDS)
             self._mediation.tick()
         for pid, execution in self._executions.items():
             execution.watch.sample(pid)
@@ -175,6 +185,10 @@ class Init:
                     self._mediation.answered(message)
                 case wire.Stop():
                     self._stop(message)
+                case wire.Halt():
+                    self._halt(message)
+                case wire.Resume():
+                    self._resume(message)
                 case _:
                     raise wire.ProtocolError(f"init does not serve {type(message).__name__}")
         finally:
@@ -317,6 +331,20 @@ class Init:
     def _stop(self, message: wire.Stop) -> None:
         self._kill_all()
         self._reap()
+        self._answer(message.request_id, None)
+
+    def _halt(self, message: wire.Halt) -> None:
+        try:
+            self._halted = self._halted or Halted()
+        except OSError as error:
+            self._answer(message.request_id, error)
+        else:
+            self._answer(message.request_id, None)
+
+    def _resume(self, message: wire.Resume) -> None:
+        if self._halted is not None:
+            self._halted.release()
+            self._halted = None
         self._answer(message.request_id, None)
 
     def _is_alone(self) -> bool:

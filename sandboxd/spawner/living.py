@@ -41,13 +41,26 @@ class Living:
         self.sandbox_id = sandbox_id
         self.blank = blank
         self._control = control
+        self._frozen = False
 
     def descriptors(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         return handed(self.blank, self._control)
 
+    def freeze(self) -> bool:
+        """Whether all of it stands still by now. OSError if it cannot be had to."""
+        self._frozen = True  # before: whatever came of it, `kill` sees to it
+        return self.blank.cgroup.freeze()
+
+    def thaw(self) -> None:
+        """OSError if it cannot be."""
+        self.blank.cgroup.thaw()
+        self._frozen = False
+
     def kill(self) -> None:
         """PID 1 of the pid namespace: the kernel takes all others with it."""
         signal.pidfd_send_signal(self.blank.pidfd, signal.SIGKILL)
+        if self._frozen:
+            self.blank.cgroup.let_die()
 
     def finish(self) -> tuple[int, tuple[tuple[str, float], ...]]:
         """Reap it and let go of it: its wait status (negative for a signal) and last counters since its birth.

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sandboxd.spawner import sys, wire
 from sandboxd.spawner.caller import Caller, Process, Unreadable, process_of
@@ -107,6 +107,10 @@ class Server:
                 self._receive(watched)
             elif events & (select.POLLHUP | select.POLLERR):
                 self._forget(watched)
+
+    def postpone(self, seconds: float) -> None:
+        """For so long nobody could answer: the sandbox was frozen."""
+        self._asked = {request: replace(asked, until=asked.until + seconds) for request, asked in self._asked.items()}
 
     def tick(self) -> None:
         """Now and then while programs run."""

@@ -77,7 +77,9 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answer to any request: `reason` is template_unknown, above_ceiling, overloaded, launch_failed, reload_failed."""
+    """Answer to any request: `reason` is template_unknown, above_ceiling, overloaded, launch_failed, reload_failed,
+    sandbox_gone, freeze_failed or examine_failed.
+    """
 
     request_id: int
     reason: str
@@ -91,6 +93,14 @@ class SandboxEnded:
     sandbox_id: str
     wait_status: int
     usage: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Answer to Freeze and Thaw: `state` is frozen (none of it runs any more), freezing (ask again) or thawed."""
+
+    request_id: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,22 @@ class Returned:
 class Kill:
     """Kill a sandbox whole; answered by SandboxEnded. Unknown ids are ignored (it has ended already)."""
 
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Have the cgroup of a sandbox stop, its init with it; answered by Frozen."""
+
+    request_id: int
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let it go on; answered by Frozen."""
+
+    request_id: int
     sandbox_id: str
 
 
@@ -243,6 +269,23 @@ class Stop:
     request_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Where no cgroup can be frozen: stop every process but init itself, answered by Answer once they stand still.
+
+    Until Resume, one that goes on all the same ends the sandbox.
+    """
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let them go on; answered by Answer."""
+
+    request_id: int
+
+
 # --- init → daemon
 
 
@@ -323,8 +366,8 @@ class CallRefused:
 
 
 Message = (
-    Hello | Adopt | Offered | Withdrawn | Launched | Refused | SandboxEnded | Reloaded | Drain
-    | Launch | Returned | Kill | Reload | Ready | Assign
-    | Execute | Put | Collect | Signal | Answered | Stop
+    Hello | Adopt | Offered | Withdrawn | Launched | Refused | SandboxEnded | Frozen | Reloaded | Drain
+    | Launch | Returned | Kill | Freeze | Thaw | Reload | Ready | Assign
+    | Execute | Put | Collect | Signal | Answered | Stop | Halt | Resume
     | Started | ExecFailed | Exited | FileOpened | Answer | Asked | CallRefused
 )  # fmt: skip

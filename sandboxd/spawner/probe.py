@@ -185,7 +185,7 @@ def probe() -> tuple[Fact, ...]:
 
 
 def _tried_limits(tree: CgroupTree) -> tuple[str, ...]:
-    """The limits that a sandbox's cgroup takes here; `cpuacct` is among them if CPU time is counted."""
+    """The limits that a sandbox's cgroup takes here; `cpuacct` too if CPU time is counted, `freezer` if it can stop."""
     held: list[str] = []
     sandbox = tree.create(os.urandom(16).hex())
     try:
@@ -194,18 +194,23 @@ def _tried_limits(tree: CgroupTree) -> tuple[str, ...]:
                 held += sandbox.limit(limits)
         if "cpu_user_seconds" in dict(sandbox.usage()):
             held.append("cpuacct")
+        with contextlib.suppress(OSError):
+            sandbox.freeze()
+            sandbox.thaw()
+            held.append("freezer")
     finally:
         sandbox.remove()
     return tuple(held)
 
 
 def facts(mode: str, results: Mapping[str, str], limits: tuple[str, ...], version: str) -> tuple[Fact, ...]:
-    """The facts that follow from the trials' results (empty: went well) and from the cgroup limits that were taken."""
+    """The facts that follow from the trials' results (empty: went well) and from what was taken of the cgroup."""
     rows = [_tried(guarantee, results) for guarantee in _TRIED]
     rows = [_landlock_before_3(row) if row[0] == "landlock.files" else row for row in rows]
     rows += [(guarantee, ENFORCED, "supervisor", "") for guarantee in _BY_THE_DAEMON]
     rows += [_id_per_sandbox(mode, results), _exec_memfd(mode, results)]
     rows += _cgroup_facts(mode, limits, version)
+    rows.append(_freeze(results, limits, version))
     return tuple(sorted(rows))
 
 
@@ -288,6 +293,18 @@ def _cgroup_facts(mode: str, limits: tuple[str, ...], version: str) -> list[Fact
         else:
             rows.append((guarantee, ENFORCED, layers, ""))
     return rows
+
+
+def _freeze(results: Mapping[str, str], limits: tuple[str, ...], version: str) -> Fact:
+    """What operators can do, and no limit of a profile's. The daemon goes by the layer: cgroup, or else init."""
+    guarantee = "sandbox.freeze"
+    if "freezer" in limits:
+        return (guarantee, ENFORCED, f"cgroup {version}", "")
+    failure = next((results[name] for name in ("enter", "pid", "proc") if results.get(name)), "")
+    if failure:
+        return (guarantee, ABSENT, "", f"no cgroup can be frozen here, and init cannot stop programs ({failure})")
+    without = "programs are stopped by signals: they can tell, and one that goes on by itself is ended"
+    return (guarantee, DEGRADED, "init", f"no cgroup can be frozen here: {without}")
 
 
 def _swap_without_cgroup() -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from sandboxd.spawner import plans, sys, wire
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup import CgroupLimits
+from sandboxd.spawner.guard import Guard
 from sandboxd.spawner.living import Living, remove
 from sandboxd.spawner.offers import Line, Send, new_line
 from sandboxd.spawner.site import Site
@@ -35,6 +36,7 @@ class Sandboxes:
         self._expected: set[str] = set()  # ids of sandboxes that wait for a blank
         self._prepared: Mapping[str, plans.Prepared] = {}
         self._generation = 0  # of the daemon
+        self._guard: Guard | None = None  # from the first freeze on, where one is needed
 
     def replace(self, prepared: Mapping[str, plans.Prepared]) -> None:
         """From now on these templates may be launched, and no others."""
@@ -80,6 +82,30 @@ class Sandboxes:
         if living is not None:
             living.kill()
 
+    def freeze(self, message: wire.Freeze) -> None:
+        """Answers at once: whoever asks waits, and asks again."""
+        self._with(message, self._frozen)
+
+    def thaw(self, message: wire.Thaw) -> None:
+        self._with(message, _thawed)
+
+    def _with(self, message: wire.Freeze | wire.Thaw, act: Callable[[Living], str]) -> None:
+        living = self.living.get(message.sandbox_id)
+        if living is None:
+            self._send(wire.Refused(message.request_id, "sandbox_gone", "there is no such sandbox any more"), ())
+            return
+        try:
+            state = act(living)
+        except OSError as error:
+            self._send(wire.Refused(message.request_id, "freeze_failed", str(error)), ())
+        else:
+            self._send(wire.Frozen(message.request_id, state), ())
+
+    def _frozen(self, living: Living) -> str:
+        if self._guard is None and self._site.tree.outlived:
+            self._guard = Guard(self._site.tree)
+        return "frozen" if living.freeze() else "freezing"
+
     def kill_all(self) -> None:
         for living in self.living.values():
             living.kill()
@@ -91,6 +117,8 @@ class Sandboxes:
             living.finish()
             remove(living.blank.cgroup)
         self.stock.close()
+        if self._guard is not None:
+            self._guard.dismiss()
 
     def _refuse(self, launch: wire.Launch, reason: str, message: str) -> None:
         if launch.request_id:
@@ -177,6 +205,11 @@ class Sandboxes:
         else:
             self._log(f"the cgroup of sandbox {living.sandbox_id} cannot be emptied; its ids stay taken")
         self._send(wire.SandboxEnded(living.sandbox_id, status, usage), ())
+
+
+def _thawed(living: Living) -> str:
+    living.thaw()
+    return "thawed"
 
 
 def _loopback_up(net: int) -> None:

@@ -250,6 +250,10 @@ class Service:
                 self._sandboxes.stock.returned(message.offer)
             case wire.Kill():
                 self._sandboxes.kill(message.sandbox_id)
+            case wire.Freeze():
+                self._sandboxes.freeze(message)
+            case wire.Thaw():
+                self._sandboxes.thaw(message)
             case wire.Reload():
                 self._reload(message.request_id)
             case wire.Ready():

@@ -27,6 +27,9 @@ from sandboxd.spawner.messages import (
     Execute as Execute,
     Exited as Exited,
     FileOpened as FileOpened,
+    Freeze as Freeze,
+    Frozen as Frozen,
+    Halt as Halt,
     Hello as Hello,
     Kill as Kill,
     Launch as Launch,
@@ -38,11 +41,13 @@ from sandboxd.spawner.messages import (
     Refused as Refused,
     Reload as Reload,
     Reloaded as Reloaded,
+    Resume as Resume,
     Returned as Returned,
     SandboxEnded as SandboxEnded,
     Signal as Signal,
     Started as Started,
     Stop as Stop,
+    Thaw as Thaw,
     Withdrawn as Withdrawn,
 )
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from sandboxd.errors import ConfigInvalid, RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.model import Guarantee, Isolation, LaunchPlan, Limits, State
+from sandboxd.runtime import process
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.spawner import wire
 
@@ -319,3 +320,64 @@ async def test_verbs_that_are_lacking_say_so(connected: Connected) -> None:
     for verb in (runtime.pause, runtime.resume, runtime.snapshot, runtime.restore):
         with pytest.raises(Unenforceable, match="cannot"):
             await verb("a" * 32)
+
+
+FREEZER = ("sandbox.freeze", "enforced", "cgroup v1", "")
+
+
+async def _with_sandbox(pair: tuple[socket.socket, Spawner], fact: tuple[str, str, str, str]) -> ProcessRuntime:
+    sock, spawner = pair
+    spawner.send(replace(HELLO, facts=(*FACTS, fact), living=1))
+    spawner.send_sandbox(wire.Adopt("a" * 32, 7, NAMES, ()))
+    return await ProcessRuntime.connect(sock)
+
+
+async def test_spawner_is_asked_until_all_stands_still(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, FREEZER)
+    spawner = pair[1]
+    pausing = asyncio.create_task(runtime.pause("a" * 32))
+    for number, state in enumerate(("freezing", "freezing", "frozen"), 1):
+        assert await spawner.receive() == wire.Freeze(number, "a" * 32)
+        spawner.send(wire.Frozen(number, state))
+    await pausing
+    resuming = asyncio.create_task(runtime.resume("a" * 32))
+    assert await spawner.receive() == wire.Thaw(4, "a" * 32)
+    spawner.send(wire.Frozen(4, "thawed"))
+    await resuming
+
+
+async def test_what_does_not_stand_still_goes_on_and_is_an_error(
+    pair: tuple[socket.socket, Spawner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_MOST_LOOKS", 1)
+    runtime = await _with_sandbox(pair, FREEZER)
+    spawner = pair[1]
+    for answer in (wire.Frozen(1, "freezing"), wire.Refused(3, "freeze_failed", "no")):
+        pausing = asyncio.create_task(runtime.pause("a" * 32))
+        await spawner.receive()
+        spawner.send(answer)
+        thaw = await spawner.receive()
+        assert isinstance(thaw, wire.Thaw)
+        spawner.send(wire.Frozen(thaw.request_id, "thawed"))
+        with pytest.raises(RuntimeFailed) as failure:
+            await pausing
+        assert failure.value.reason == "freeze_failed"
+
+
+async def test_without_a_cgroup_init_is_asked(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, ("sandbox.freeze", "degraded", "init", "signals"))
+    pair[1].inits[0].settimeout(30)
+    for verb, kind in ((runtime.pause, wire.Halt), (runtime.resume, wire.Resume)):
+        asking = asyncio.create_task(verb("a" * 32))
+        received = await asyncio.to_thread(wire.receive, pair[1].inits[0])
+        assert received is not None and isinstance(received[0], kind)
+        wire.send(pair[1].inits[0], wire.Answer(received[0].request_id, 0, "", ()))
+        await asking
+
+
+async def test_sandbox_that_has_ended_cannot_be_frozen(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, FREEZER)
+    for verb in (runtime.pause, runtime.resume):
+        with pytest.raises(RuntimeFailed) as failure:
+            await verb("b" * 32)
+        assert failure.value.reason == "sandbox_lost"

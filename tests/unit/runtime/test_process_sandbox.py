@@ -330,3 +330,33 @@ async def test_first_and_last_port_can_be_listened_on() -> None:
     assert sandbox.listeners == {1: fds["listen:1"], 65535: fds["listen:65535"]}
     sandbox.ended(())
     theirs.close()
+
+
+async def test_frozen_sandbox_is_stopped_by_the_spawner_since_init_does_not_hear(init: Init) -> None:
+    await _started(init)
+    init.sandbox.frozen = True
+    stopping = asyncio.create_task(init.sandbox.stop(ID))
+    await asyncio.sleep(0)
+    assert init.kills == 1
+    init.sandbox.ended(())
+    await stopping
+    with pytest.raises(RuntimeFailed):
+        await init.sandbox.wait(ID)
+
+
+async def test_init_halts_and_resumes_where_no_cgroup_can_be_frozen(init: Init) -> None:
+    for verb, kind in ((init.sandbox.halt, wire.Halt), (init.sandbox.resume, wire.Resume)):
+        asking = asyncio.create_task(verb())
+        message = await init.next()
+        assert isinstance(message, kind)
+        init.send(wire.Answer(message.request_id, 0, "", ()))
+        await asking
+
+
+async def test_programs_that_do_not_stand_still_are_told(init: Init) -> None:
+    halting = asyncio.create_task(init.sandbox.halt())
+    await init.next()
+    init.send(wire.Answer(1, errno.ETIMEDOUT, "x", ()))
+    with pytest.raises(RuntimeFailed) as failure:
+        await halting
+    assert failure.value.reason == "freeze_failed"

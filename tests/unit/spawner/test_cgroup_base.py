@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxd.spawner.cgroup_base import CgroupLimits, NoTree, checked_sandbox_id, checked_subtree
+from sandboxd.spawner.cgroup_base import CgroupLimits, NoCgroup, NoTree, checked_sandbox_id, checked_subtree
 from tests.unit.spawner.conftest import SANDBOX_ID
 
 
@@ -28,3 +28,12 @@ def test_node_without_cgroups_sets_no_limit_and_says_why() -> None:
 def test_node_without_cgroups_still_refuses_a_bad_id() -> None:
     with pytest.raises(ValueError, match="sandbox id"):
         NoTree("").create("../x")
+
+
+def test_no_cgroup_cannot_be_frozen_and_says_so() -> None:
+    for verb in (NoCgroup().freeze, NoCgroup().thaw):
+        with pytest.raises(OSError, match="no cgroup"):
+            verb()
+    NoCgroup().let_die()
+    NoTree("").let_die()
+    assert (NoTree("").held(), NoTree("").outlived) == ((), False)

@@ -1,11 +1,19 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from sandboxd.spawner.cgroup_files import Directory, block_devices, find_named, kill_members, remove_tree
+from sandboxd.spawner.cgroup_files import (
+    Directory,
+    block_devices,
+    find_named,
+    kill_members,
+    remove_tree,
+    stands_still,
+)
 from sandboxd.spawner.cgroup_v1 import V1Tree
 from tests.unit.spawner.conftest import SANDBOX_ID, Children
 
@@ -94,3 +102,15 @@ def test_only_real_disks_are_bandwidth_limited(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     assert block_devices(tmp_path) == ("259:0", "253:0")
     assert block_devices(tmp_path / "missing") == ()
+
+
+def test_threads_stand_still_in_the_states_that_count(tmp_path: Path, children: Children) -> None:
+    pid = children.start()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").read_text().split()[2] != "S" and time.monotonic() < until:
+        time.sleep(0.01)
+    (tmp_path / "tasks").write_text(f"{pid}\n2147483647\n")
+    directory = Directory.open(str(tmp_path))
+    assert stands_still(directory, "tasks", "SX"), "one that is gone stands still"
+    assert not stands_still(directory, "tasks", "TX")
+    directory.close()

@@ -224,3 +224,75 @@ def test_nothing_is_left_after_close(subtree: str, v1_tree: V1Tree) -> None:
     other.close()
     assert [path for path in other_paths if os.access(path, os.F_OK)] == []
     assert [path for path in paths if not os.access(path, os.F_OK)] == []
+
+
+def _counting(children: Children, made: V1Cgroup) -> tuple[int, int]:
+    """A child of that cgroup that writes as long as it runs; its pid, and where that is read."""
+    read, write = os.pipe2(os.O_NONBLOCK)
+
+    def count() -> None:
+        while True:
+            with suppress(BlockingIOError):
+                os.write(write, b".")
+
+    pid = children.start(count, before=made.attach)
+    os.close(write)
+    return pid, read
+
+
+def _drained(fd: int) -> int:
+    found = 0
+    with suppress(BlockingIOError):
+        while piece := os.read(fd, 1 << 20):
+            found += len(piece)
+    return found
+
+
+def _frozen(made: V1Cgroup) -> None:
+    while not made.freeze():
+        pass
+
+
+def test_frozen_process_does_nothing_until_it_is_thawed(made: V1Cgroup, children: Children) -> None:
+    _, read = _counting(children, made)
+    _frozen(made)
+    _drained(read)
+    assert _drained(read) == 0, "all that it had written was read, and nothing came after"
+    made.thaw()
+    assert select.select([read], [], [], 30)[0]
+    os.close(read)
+
+
+def test_frozen_process_dies_of_a_kill_without_another_instruction(made: V1Cgroup, children: Children) -> None:
+    pid, read = _counting(children, made)
+    _frozen(made)
+    _drained(read)
+    os.kill(pid, signal.SIGKILL)
+    made.let_die()
+    assert os.WTERMSIG(children.reap(pid)) == signal.SIGKILL
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+def test_v1_keeps_what_is_frozen_from_dying_so_kill_and_reconcile_thaw_it(
+    v1_tree: V1Tree, made: V1Cgroup, children: Children
+) -> None:
+    for end in (made.kill, v1_tree.let_die, v1_tree.reconcile):
+        made = v1_tree.create(SANDBOX_ID) if end == v1_tree.reconcile else made
+        pid, read = _counting(children, made)
+        _frozen(made)
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the control: it does not die of that"
+        end()
+        assert os.WTERMSIG(children.reap(pid)) == signal.SIGKILL
+        os.close(read)
+        if end == v1_tree.let_die:
+            made.remove()
+
+
+def test_cgroup_without_a_freezer_says_so(v1_tree: V1Tree, made: V1Cgroup) -> None:
+    made._base = {name: base for name, base in v1_tree._base.items() if name != "freezer"}
+    for verb in (made.freeze, made.thaw):
+        with pytest.raises(OSError, match="freezer"):
+            verb()
+    made.let_die()

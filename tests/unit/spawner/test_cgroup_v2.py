@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -173,3 +174,59 @@ def test_processes_move_into_a_leaf_and_back(v2_tree: V2Tree, children: Children
 
 def test_controller_that_cannot_be_switched_on_is_not_reported(v2_tree: V2Tree) -> None:
     assert set(enable(v2_tree._base, ["memory", "pids", "cpu", "io"])) == v2_tree.controllers
+
+
+def _counting(children: Children, made: V2Cgroup) -> tuple[int, int]:
+    """A child of that cgroup that writes as long as it runs; its pid, and where that is read."""
+    read, write = os.pipe2(os.O_NONBLOCK)
+
+    def count() -> None:
+        while True:
+            with suppress(BlockingIOError):
+                os.write(write, b".")
+
+    pid = children.start(count, before=made.attach)
+    os.close(write)
+    return pid, read
+
+
+def _drained(fd: int) -> int:
+    found = 0
+    with suppress(BlockingIOError):
+        while piece := os.read(fd, 1 << 20):
+            found += len(piece)
+    return found
+
+
+def _frozen(made: V2Cgroup) -> None:
+    while not made.freeze():
+        pass
+
+
+def test_frozen_process_does_nothing_until_it_is_thawed(made: V2Cgroup, children: Children) -> None:
+    _, read = _counting(children, made)
+    _frozen(made)
+    _drained(read)
+    assert _drained(read) == 0, "all that it had written was read, and nothing came after"
+    made.thaw()
+    assert select.select([read], [], [], 30)[0]
+    os.close(read)
+
+
+def test_frozen_process_dies_of_a_kill_without_another_instruction(made: V2Cgroup, children: Children) -> None:
+    pid, read = _counting(children, made)
+    _frozen(made)
+    _drained(read)
+    os.kill(pid, signal.SIGKILL)
+    made.let_die()
+    assert os.WTERMSIG(children.reap(pid)) == signal.SIGKILL
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+def test_kill_ends_a_frozen_process(made: V2Cgroup, children: Children) -> None:
+    pid, read = _counting(children, made)
+    _frozen(made)
+    made.kill()
+    assert os.WTERMSIG(children.reap(pid)) == signal.SIGKILL
+    os.close(read)

@@ -363,3 +363,48 @@ def test_program_is_told_as_lost_only_with_its_sandbox(spawner: Daemon) -> None:
 def test_reached_limits_are_told(sandbox: Sandbox) -> None:
     exited = sandbox.run("/bin/sh", "-c", "head -c 20M /dev/zero > f; head -c 5M /dev/zero > /tmp/f").exited
     assert exited.limits_reached == ("file_size", "tmp_bytes")
+
+
+def _halted(sandbox: Sandbox) -> None:
+    sandbox.init.send(wire.Halt(5))
+    answer, _ = sandbox.init.expect(wire.Answer)
+    assert (answer.request_id, answer.errno) == (5, 0), answer.message
+
+
+def _states(sandbox: Sandbox) -> set[str]:
+    return {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in sandbox.children()}
+
+
+def test_halted_programs_stand_still_until_they_are_resumed(sandbox: Sandbox) -> None:
+    _start(sandbox, "/bin/sh", "-c", "while :; do :; done & while :; do :; done")
+    _halted(sandbox)
+    assert _states(sandbox) <= {"T", "Z"}
+    _halted(sandbox)
+    sandbox.init.send(wire.Resume(6))
+    assert sandbox.init.expect(wire.Answer)[0] == wire.Answer(6, 0, "", ())
+    assert "R" in _states(sandbox) or "S" in _states(sandbox)
+    assert sandbox.ask(wire.Stop(7)).errno == 0
+    sandbox.init.expect(wire.Exited)
+
+
+def test_halted_programs_can_be_killed(sandbox: Sandbox) -> None:
+    _start(sandbox, "/bin/sleep", "1000")
+    _halted(sandbox)
+    assert sandbox.ask(wire.Stop(7)).errno == 0
+    exited, _ = sandbox.init.expect(wire.Exited)
+    assert os.WTERMSIG(exited.wait_status) == signal.SIGKILL
+
+
+def test_halted_program_that_goes_on_by_itself_is_ended_with_all_others(sandbox: Sandbox) -> None:
+    """By a timer of its own that sends SIGCONT: no process has to run for that."""
+    timer = (
+        "import ctypes, signal, struct, time; c = ctypes.CDLL(None); "
+        "e = ctypes.create_string_buffer(struct.pack('=QiiQQQQQQ', 0, signal.SIGCONT, 0, 0, 0, 0, 0, 0, 0), 128); "
+        "t = ctypes.c_void_p(); assert c.timer_create(1, e, ctypes.byref(t)) == 0; "
+        "p = struct.pack('=qqqq', 0, 20000000, 0, 20000000); assert c.timer_settime(t, 0, p, None) == 0\n"
+        "while True: time.sleep(0.01)"
+    )
+    _start(sandbox, "/usr/bin/python3", "-c", timer)
+    _halted(sandbox)
+    exited, _ = sandbox.init.expect(wire.Exited)
+    assert os.WTERMSIG(exited.wait_status) == signal.SIGKILL

@@ -49,3 +49,37 @@ def test_finished_sandbox_tells_its_status_and_holds_nothing(children: Children)
     living.kill()
     assert living.finish() == (-signal.SIGKILL, ())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Freezable(NoCgroup):
+    """Tells what was done to it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def freeze(self) -> bool:
+        self.calls.append("freeze")
+        return True
+
+    def thaw(self) -> None:
+        self.calls.append("thaw")
+
+    def let_die(self) -> None:
+        self.calls.append("let_die")
+
+
+def test_only_a_frozen_sandbox_must_be_let_die(children: Children) -> None:
+    cgroup = Freezable()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = children.start()
+    children.pids.remove(pid)
+    block = IdBlock(1, 1016, 1016, single=False)
+    living = Living("a" * 32, Blank(pid, os.pidfd_open(pid), ours, block, cgroup, PREPARED), theirs)
+    assert living.freeze()
+    living.thaw()
+    living.kill()
+    assert cgroup.calls == ["freeze", "thaw"]
+    assert living.freeze()
+    living.kill()
+    assert cgroup.calls[2:] == ["freeze", "let_die"]
+    living.finish()

@@ -411,3 +411,13 @@ def test_answer_to_a_sandbox_that_asks_nothing_ends_it(rig: Rig) -> None:
     ended, _ = daemon.peer.expect(wire.SandboxEnded)
     assert ended.wait_status == 1
     sandbox.close()
+
+
+def test_question_may_wait_longer_by_as_long_as_nobody_could_answer() -> None:
+    with stranger(run_true) as init:
+        init.serve()
+        request = init.asked().request_id
+        init.server.postpone(60.0)
+        init.later(mediation.DEADLINE_SECONDS + 59.0)
+        init.server.answered(wire.Answered(request, 0))
+        assert init.child.status() == 0

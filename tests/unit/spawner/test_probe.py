@@ -295,6 +295,15 @@ def test_limit_that_the_cgroup_refused_is_not_claimed(lost: str, guarantee: str,
     assert "cgroup v2 lacks the controller" in facts.reasons[guarantee]
 
 
+def test_what_cannot_be_frozen_is_stopped_by_init_or_not_at_all() -> None:
+    frozen = _read(probe.facts("root", WELL, ("freezer",), "v1"))
+    assert (frozen.states["sandbox.freeze"], frozen.layers["sandbox.freeze"]) == (State.ENFORCED, "cgroup v1")
+    stopped = _read(probe.facts("rootless-single", WELL, (), "none"))
+    assert (stopped.states["sandbox.freeze"], stopped.layers["sandbox.freeze"]) == (State.DEGRADED, "init")
+    blind = _read(probe.facts("rootless-single", {**WELL, "proc": "EPERM"}, (), "none"))
+    assert (blind.states["sandbox.freeze"], blind.layers["sandbox.freeze"]) == (State.ABSENT, "")
+
+
 def test_ids_of_a_namespace_are_counted() -> None:
     assert probe.mapped_ids("         0          0 4294967295\n") == 4294967295
     assert probe.mapped_ids("0 1000 1\n1 100000 65536\n") == 65537

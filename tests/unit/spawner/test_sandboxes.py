@@ -147,3 +147,36 @@ def test_loopback_is_up_only_where_asked_for(spawner: Daemon) -> None:
         flags[network] = sandbox.run("python3", "-c", script).output
         spawner.destroy(sandbox)
     assert flags == {"none": "0\n", "loopback": "1\n"}
+
+
+def _ask(spawner: Daemon, message: wire.Freeze | wire.Thaw) -> str:
+    spawner.peer.send(message)
+    return spawner.peer.expect(wire.Frozen)[0].state
+
+
+def _freeze(spawner: Daemon, sandbox: Sandbox) -> None:
+    while _ask(spawner, wire.Freeze(3, sandbox.sandbox_id)) == "freezing":
+        pass
+
+
+def test_frozen_sandbox_answers_once_it_is_thawed(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    _freeze(spawner, sandbox)
+    sandbox.begin_echo("late")
+    assert not select.select([sandbox.init.sock], [], [], 0.2)[0]
+    assert _ask(spawner, wire.Thaw(4, sandbox.sandbox_id)) == "thawed"
+    assert sandbox.echoed() == "late\n"
+    spawner.destroy(sandbox)
+
+
+def test_frozen_sandbox_can_be_killed(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    _freeze(spawner, sandbox)
+    assert spawner.destroy(sandbox).wait_status == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", [wire.Freeze, wire.Thaw])
+def test_sandbox_that_is_not_there_cannot_be_frozen(spawner: Daemon, kind: type[wire.Freeze | wire.Thaw]) -> None:
+    spawner.peer.send(kind(9, "f" * 32))
+    refused, _ = spawner.peer.expect(wire.Refused)
+    assert (refused.request_id, refused.reason) == (9, "sandbox_gone")
