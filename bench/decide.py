@@ -1,7 +1,8 @@
 """What a decision costs: the engine alone and the whole gate, embedded and a real OPA server, by number of rules.
 
-The engines take turns question by question. Rules are of the shape that people write, none of them holds, and nothing
-is remembered but where it says so. Called by `__main__`.
+The engines take turns question by question. Rules are of the shape that people write and none of them holds. Each
+question is new to the rules (the words of the program are), but where it says that what they read was asked before, or
+that the policy lets its answer be taken again (remembered). Called by `__main__`.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import uvloop
 
 from bench import report
 from bench.host import say
@@ -61,7 +64,8 @@ def decisions(nodes: Sequence[Ours], rounds: int) -> None:
     path = os.environ.get("SANDBOXD_TEST_OPA") or shutil.which("opa")
     if path is None:
         say("- opa: missing; build it with .ci/build-opa and name it in SANDBOXD_TEST_OPA\n")
-    medians = {rules: asyncio.run(_with_rules(rules, rounds, remote=path is not None)) for rules in RULES}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the daemon's
+        medians = {rules: runner.run(_with_rules(rules, rounds, remote=path is not None)) for rules in RULES}
     rows = []
     for node in nodes:
         runs = [node.execute(["/bin/true"])[0].total for _ in range(rounds)]
@@ -74,7 +78,8 @@ def decisions(nodes: Sequence[Ours], rounds: int) -> None:
     report.table(("", "Execute", *_GATES), rows)
 
 
-_GATES = ("gate, embedded", "gate, remembered")
+_GATES = ("gate, embedded", "gate, asked before", "gate, remembered")
+_MANY = 100_000
 
 
 async def _with_rules(rules: int, rounds: int, *, remote: bool) -> dict[str, float]:
@@ -87,7 +92,8 @@ async def _with_rules(rules: int, rounds: int, *, remote: bool) -> dict[str, flo
             url = server.enter_context(opa_on_socket([directory])).url
             engines.append(("OPA server", await opa.create(Policy(engine="opa", opa=Opa(url=url)))))
         asked = [one for kind, engine in engines for one in _of(kind, engine)]
-        asked.append(Asked(_GATES[1], _remembering(engines[0][1])))
+        asked.append(Asked(_GATES[1], _asked_before(engines[0][1])))
+        asked.append(Asked(_GATES[2], _remembering(engines[0][1])))
         try:
             for number in range(-WARM_QUESTIONS, 10 * rounds):
                 for one in asked:
@@ -105,10 +111,18 @@ async def _with_rules(rules: int, rounds: int, *, remote: bool) -> dict[str, flo
 
 
 def _of(kind: str, engine: PolicyEngine) -> Iterator[Asked]:
-    document = question()
+    documents = (question(start(("/bin/echo", f"{kind} {number}"))) for number in range(_MANY))
+    actions = (start(("/bin/true", f"{kind} {number}")) for number in range(_MANY))
     gate = Gate(engine)
-    yield Asked(f"engine, {kind}", lambda: engine.decide(document))
-    yield Asked(f"gate, {kind}", lambda: gate.decide(start(), CALLER, SUBJECT))
+    yield Asked(f"engine, {kind}", lambda: engine.decide(next(documents)))
+    yield Asked(f"gate, {kind}", lambda: gate.decide(next(actions), CALLER, SUBJECT))
+
+
+def _asked_before(engine: PolicyEngine) -> Callable[[], Awaitable[object]]:
+    """Always the same words; what differs, no rule looks at."""
+    gate = Gate(engine)
+    names = (f"NAME_{number}" for number in range(_MANY))
+    return lambda: gate.decide(start(env_names=(next(names),)), CALLER, SUBJECT)
 
 
 def _remembering(engine: PolicyEngine) -> Callable[[], Awaitable[object]]:

@@ -92,7 +92,7 @@ class Question:
         """
         document = (
             f'{{"action":{self._action.whole()},{self._who},"sandbox":{self._sandbox.whole()},'
-            f'"history":{_text(as_json(history))},"time":{_text(time)},{self._where()}}}'
+            f'"history":{as_text(as_json(history))},"time":{as_text(time)},{self._where()}}}'
         )
         return PolicyInput(document.encode(), self.key)
 
@@ -108,7 +108,7 @@ class _Part:
     def __init__(self, value: Action | SandboxFacts, first: dict[str, object]) -> None:
         steady, self._changing, self._momentary = _HALVES[type(value)]
         self._value = value
-        self._steady = _text({**first, **_members(value, steady)})
+        self._steady = as_text({**first, **_members(value, steady)})
 
     def whole(self) -> str:
         return self._with(_members(self._value, self._changing))
@@ -120,7 +120,7 @@ class _Part:
         return self._with(members)
 
     def _with(self, members: dict[str, object]) -> str:
-        return f"{self._steady[:-1]},{_text(members)[1:]}" if members else self._steady
+        return f"{self._steady[:-1]},{as_text(members)[1:]}" if members else self._steady
 
 
 def policy_input(
@@ -145,14 +145,15 @@ def as_json(value: object) -> dict[str, object]:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """One value as JSON. ValueError for a number that is not finite."""
     return _ENCODER.encode(value)
 
 
 # Few, and asked about all the time.
 @lru_cache(maxsize=512)
 def _described(value: Caller | ProfileFacts | str) -> str:
-    return _text(value if isinstance(value, str) else as_json(value))
+    return as_text(value if isinstance(value, str) else as_json(value))
 
 
 def _drop(document: dict[str, object], path: tuple[str, ...]) -> None:

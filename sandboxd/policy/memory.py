@@ -35,7 +35,7 @@ class Memory:
 
     def keep(self, key: bytes, decision: Decision, asked_at: float) -> None:
         """Its time counts from when it was asked for. Does nothing if it is not one to be remembered."""
-        if decision.ttl_seconds <= 0 or decision.verdict is Verdict.ESCALATE or _chars(decision) > MAX_TEXT_CHARS:
+        if decision.ttl_seconds <= 0 or decision.verdict is Verdict.ESCALATE or text_chars(decision) > MAX_TEXT_CHARS:
             return
         remembered = replace(decision, remembered=True)
         self._kept[key] = (asked_at + min(decision.ttl_seconds, MAX_TTL_SECONDS), remembered)
@@ -44,7 +44,7 @@ class Memory:
             self._kept.popitem(last=False)
 
 
-def _chars(decision: Decision) -> int:
+def text_chars(decision: Decision) -> int:
     """One more for each text: many empty ones are large too."""
     reasons = (text for reason in decision.reasons for text in (reason.code, reason.message))
     texts = (decision.message_for_agent, *decision.obligations.redact, *reasons)

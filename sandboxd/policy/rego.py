@@ -12,6 +12,7 @@ from sandboxd.errors import PolicyInvalid, RuntimeFailed
 from sandboxd.model import Decision
 from sandboxd.policy.base import UNDEFINED, PolicyEngine, decode_decision, refusal
 from sandboxd.policy.document import MAX_DOCUMENT_BYTES, PolicyInput
+from sandboxd.policy.rego_answers import Answers
 from sandboxd.policy.rego_builtins import MEETS_ESCAPES, calls_any, check_calls
 from sandboxd.policy.rego_bundle import Bundle, read_bundle
 from sandboxd.policy.rego_literals import check_literals
@@ -19,7 +20,7 @@ from sandboxd.policy.rego_negation import check_negations
 from sandboxd.policy.rego_overlap import check_overlap
 from sandboxd.policy.rego_patterns import check_patterns
 from sandboxd.policy.rego_process import Answer, Status, Worker, WorkerGone, WorkerLate
-from sandboxd.policy.rego_reads import places_read, reads_the_moment
+from sandboxd.policy.rego_reads import reader, reads_the_moment
 from sandboxd.policy.sample import samples
 from sandboxd.settings.policy import Policy
 
@@ -44,6 +45,9 @@ class RegoEngine:
         self._worker: Worker | None = worker
         self._deadline_seconds = deadline_seconds
         self._reads_the_moment = reads_the_moment(bundle.modules)
+        self._read = reader(bundle.modules)
+        # Of a policy that looks at nothing but the question, one answer follows from what it reads of that.
+        self._answers = None if self._reads_the_moment else Answers()
         self._meets_escapes = calls_any(bundle.modules, MEETS_ESCAPES)
         self._large = asyncio.Lock()
         self._restarting: asyncio.Task[None] | None = None
@@ -70,18 +74,24 @@ class RegoEngine:
     async def _decided(self, document: PolicyInput) -> Decision:
         if self._meets_escapes and not _is_plain(document.document):
             return self._refusal("policy_unavailable", NOT_PLAIN)
-        worker = self._worker
+        worker, answers = self._worker, self._answers
         if worker is None:
             return self._refusal(self._cause, "the policy worker is being started again")
+        question = self._read(document.document)
+        if answers is not None and worker.alive and (known := answers.to(question)) is not None:
+            return known
         try:
-            answer = await worker.ask(document.document, self._deadline_seconds)
+            answer = await worker.ask(question, self._deadline_seconds)
         except WorkerLate:
             self._replace(worker, "policy_timeout")
             return self._refusal("policy_timeout", f"no decision within {self._deadline_seconds} seconds")
         except WorkerGone:
             self._replace(worker, "policy_unavailable")
             return self._refusal("policy_unavailable", "the policy worker died")
-        return _decision(answer, self.revision)
+        decision = _decision(answer, self.revision)
+        if answers is not None and answer.status is Status.ANSWER:
+            answers.keep(question, decision)
+        return decision
 
     async def close(self) -> None:
         self._closed = True
@@ -100,6 +110,8 @@ class RegoEngine:
         """Only the first of those who find it late or dead replaces it."""
         if self._worker is worker:
             self._worker, self._cause = None, cause
+            if self._answers is not None:
+                self._answers = Answers()  # whatever befell that worker, nothing that it said is said again
             self._restarting = asyncio.create_task(self._restart(worker))
 
     async def _restart(self, former: Worker) -> None:
@@ -173,7 +185,7 @@ def _compile(worker: Worker, bundle: Bundle) -> None:
 
 
 def _load(worker: Worker, modules: tuple[tuple[str, str], ...], data_json: str) -> Answer:
-    body = {"modules": modules, "data": data_json, "entrypoint": ENTRYPOINT, "reads": places_read(modules)}
+    body = {"modules": modules, "data": data_json, "entrypoint": ENTRYPOINT}
     return worker.load(json.dumps(body).encode())
 
 
@@ -192,9 +204,10 @@ def _require_engine() -> None:
 
 
 def _prove(bundle: Bundle, worker: Worker) -> None:
+    read = reader(bundle.modules)
     for sample in samples():
         try:
-            decision = _decision(worker.try_out(sample.question.document), bundle.revision)
+            decision = _decision(worker.try_out(read(sample.question.document)), bundle.revision)
         except (WorkerGone, WorkerLate) as error:
             raise PolicyInvalid(f"the policy does not answer a sample input: {error}") from error
         if problem := sample.objection(decision):

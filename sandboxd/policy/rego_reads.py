@@ -4,10 +4,14 @@ Errs to that side: whatever cannot be followed by reading (the whole input, a co
 function that the embedded engine is proven on has another source of change. Called by `policy.rego` and `replay`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sandboxd.policy.document import HISTORY, MOMENT
+from sandboxd.policy.document import HISTORY, MOMENT, as_text
 from sandboxd.policy.rego_builtins import TOKEN
+
+_Tree = dict[str, "_Tree | None"]
 
 
 def reads_the_moment(modules: Sequence[tuple[str, str]]) -> bool:
@@ -25,6 +29,37 @@ def places_read(modules: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], ..
             if first == "input":
                 found.add(tuple(path))
     return None if () in found else tuple(sorted(found))
+
+
+def reader(modules: Sequence[tuple[str, str]]) -> Callable[[bytes], bytes]:
+    """Takes of a document what these modules read: to build what nobody looks at is most of what a question costs."""
+    places = places_read(modules)
+    if places is None:
+        return _all
+    tree = _tree(places)
+    return lambda document: as_text(_pick(json.loads(document), tree)).encode()
+
+
+def _all(document: bytes) -> bytes:
+    return document
+
+
+def _tree(places: Sequence[tuple[str, ...]]) -> _Tree:
+    """By first name; None is all that is below it."""
+    tree: _Tree = {}
+    for place in sorted(places, key=len):  # what is above another first: it is all of it
+        inner: _Tree | None = tree
+        for name in place[:-1]:
+            inner = inner.setdefault(name, {}) if inner is not None else None
+        if inner is not None:
+            inner.setdefault(place[-1], None)
+    return tree
+
+
+def _pick(value: Any, read: _Tree | None) -> Any:
+    if read is None or type(value) is not dict:
+        return value
+    return {name: _pick(value[name], below) for name, below in read.items() if name in value}
 
 
 def reads(modules: Sequence[tuple[str, str]], places: Sequence[tuple[str, ...]]) -> bool:

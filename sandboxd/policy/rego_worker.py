@@ -17,7 +17,6 @@ from regopy import Bundle, Interpreter, RegoError, rego_shared
 from sandboxd.host.confined import ANSWER, FAILED, LOAD, UNDEFINED, give_up_system_calls, serve
 
 _INT64 = 1 << 63
-_Tree = dict[str, "_Tree | None"]
 # What every kind of value and every escape looks like, to see that both ways of handing over an input agree.
 _PROBE = '{"a":["\\"\\\\\\n\\u0000é😀",1.5,30.0,-7,9007199254740993,true,false,null,{"k\\"":[]},{}],"":""}'
 
@@ -38,20 +37,17 @@ def main(descriptor: int, parent: int) -> None:
 
 
 class _Engine:
-    """One compiled bundle and the one interpreter that may run it. `places` of the input are all that it reads."""
+    """One compiled bundle and the one interpreter that may run it."""
 
-    def __init__(
-        self, interpreter: Interpreter, bundle: Bundle, entrypoint: str, places: list[list[str]] | None
-    ) -> None:
+    def __init__(self, interpreter: Interpreter, bundle: Bundle, entrypoint: str) -> None:
         self._interpreter = interpreter
         self._bundle = bundle
         self._entrypoint = entrypoint
         self._input = _fast_input(interpreter)
-        self._read = None if places is None else _tree(places)
 
     def ask(self, document: bytes) -> tuple[int, str]:
         try:
-            if self._input is None or not self._input.set(_pick(json.loads(document), self._read)):
+            if self._input is None or not self._input.set(json.loads(document)):
                 self._interpreter.set_input_term(document.decode())
             output = self._interpreter.query_bundle_entrypoint(self._bundle, self._entrypoint)
             if not output.ok():
@@ -61,25 +57,6 @@ class _Engine:
         except (RegoError, ValueError, RecursionError) as error:
             # ValueError: rego-cpp printed an answer that is not JSON.
             return FAILED, _said(error) or f"{type(error).__name__}: {error}"
-
-
-def _tree(places: list[list[str]]) -> _Tree:
-    """By first name; None is all that is below it."""
-    tree: _Tree = {}
-    for place in sorted(places, key=len):  # what is above another first: it is all of it
-        inner: _Tree | None = tree
-        for name in place[:-1]:
-            inner = inner.setdefault(name, {}) if inner is not None else None
-        if inner is not None:
-            inner.setdefault(place[-1], None)
-    return tree
-
-
-def _pick(value: Any, read: _Tree | None) -> Any:
-    """Of an input what the policy reads: to build what nobody looks at is most of what a question costs."""
-    if read is None or type(value) is not dict:
-        return value
-    return {name: _pick(value[name], below) for name, below in read.items() if name in value}
 
 
 def _said(error: Exception) -> str:
@@ -168,7 +145,7 @@ def _fast_input(interpreter: Interpreter) -> _Input | None:
 
 def _rehearse() -> None:
     """All that a bundle will need is imported and opened from then on. Only this policy is ever seen unconfined."""
-    simplest = {"modules": [["p.rego", "package p\na := input\n"]], "data": "{}", "entrypoint": "p/a", "reads": None}
+    simplest = {"modules": [["p.rego", "package p\na := input\n"]], "data": "{}", "entrypoint": "p/a"}
     engine, _, message = _load(json.dumps(simplest).encode())
     if engine is None or engine.ask(b"[0.1, 7]") != (ANSWER, '{"expressions":[[0.1,7]]}'):
         raise RuntimeError(f"the library does not answer the simplest question {message}")
@@ -187,7 +164,7 @@ def _load(body: bytes) -> tuple[_Engine | None, int, str]:
         return None, FAILED, str(error)
     if not bundle.ok():
         return None, FAILED, "the policy does not compile"
-    return _Engine(interpreter, bundle, request["entrypoint"], request["reads"]), ANSWER, ""
+    return _Engine(interpreter, bundle, request["entrypoint"]), ANSWER, ""
 
 
 if __name__ == "__main__":

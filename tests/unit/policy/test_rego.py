@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -343,3 +343,64 @@ async def test_large_questions_take_turns_and_make_no_small_one_wait_for_all_of_
             await asyncio.sleep(0)
         assert len(made._worker._pending) <= 2
         assert {decision.verdict for decision in await asyncio.gather(small, *large)} == {Verdict.ALLOW}
+
+
+# What was answered before.
+
+
+@contextmanager
+def stopped_worker() -> Iterator[None]:
+    (pid,) = workers()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_what_differs_where_the_policy_does_not_look_needs_no_evaluation(tmp_path: Path) -> None:
+    text = f'{ALLOW} if input.action.argv[0] == "a"\ndefault decision := {{"verdict": "deny"}}'
+    async with engine(tmp_path, text, deadline_seconds=0.5) as made:
+        allowed = await made.decide(question(start(argv=("a",))))
+        denied = await made.decide(question(start(argv=("b",))))
+        with stopped_worker():
+            assert await made.decide(question(start(argv=("a",), env_names=("X",)))) == allowed
+            assert await made.decide(question(start(argv=("b",)), profile="other")) == denied
+            new = await made.decide(question(start(argv=("a", "b"))))
+    assert (allowed.verdict, denied.verdict) == (Verdict.ALLOW, Verdict.DENY)
+    assert new.reasons[0].code == "policy_timeout"
+
+
+@pytest.mark.parametrize(
+    "moment", ["input.time", "input.history.last_minute.executions", "input.sandbox.seen.secret", "input.action.pid"]
+)
+async def test_what_a_policy_says_of_the_moment_is_evaluated_each_time(tmp_path: Path, moment: str) -> None:
+    text = f"{ALLOW} if not bad\nbad if {moment} == 17"
+    async with engine(tmp_path, text, deadline_seconds=0.5) as made:
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+        with stopped_worker():
+            assert (await made.decide(question())).reasons[0].code == "policy_timeout"
+
+
+async def test_no_answer_outlives_the_worker_that_gave_it(tmp_path: Path) -> None:
+    async with engine(tmp_path, ALLOW) as made:
+        assert (await made.decide(question())).verdict is Verdict.ALLOW
+        (pid,) = workers()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: pid not in workers())
+        dead = await made.decide(question())
+        assert (dead.verdict, dead.reasons[0].code) == (Verdict.DENY, "policy_unavailable")
+        await until_it_answers(made)
+        (pid,) = workers()
+        with stopped_worker():
+            assert (await made.decide(question())).verdict is Verdict.ALLOW
+
+
+async def test_a_failure_is_not_said_again(tmp_path: Path) -> None:
+    text = f'{ALLOW} if not bad\nbad if {{ input.action.argv[0] == "odd"; abs(input.action.argv[0]) == 1 }}'
+    odd = question(start(argv=("odd",)))
+    async with engine(tmp_path, text, deadline_seconds=0.5) as made:
+        assert (await made.decide(odd)).reasons[0].code == "policy_unavailable"
+        with stopped_worker():
+            assert (await made.decide(odd)).reasons[0].code == "policy_timeout"

@@ -93,7 +93,7 @@ async def test_a_caller_that_leaves_does_not_shift_the_answers(pair: tuple[Worke
 
 def test_a_real_worker_starts_loads_answers_and_is_reaped() -> None:
     worker = Worker.start()
-    text = b'{"modules": [["p", "package p\\na := input"]], "data": "{}", "entrypoint": "p/a", "reads": null}'
+    text = b'{"modules": [["p", "package p\\na := input"]], "data": "{}", "entrypoint": "p/a"}'
     assert worker.load(text).status is Status.ANSWER
     assert worker.try_out(b"7").text == '{"expressions":[7]}'
     worker.kill()

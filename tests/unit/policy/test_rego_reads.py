@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from sandboxd.policy import rego_reads
 from sandboxd.policy.rego_bundle import read_bundle
-from sandboxd.policy.rego_reads import places_read, reads_the_moment
+from sandboxd.policy.rego_reads import places_read, reader, reads_the_moment
 
 HEAD = "package sandboxd\nimport rego.v1\n"
 SHIPPED = Path(__file__).resolve().parents[3] / "policies"
@@ -113,3 +114,25 @@ def test_places_that_are_read_are_all_that_can_be_seen(text: str, places: tuple[
 
 def test_one_module_that_reads_everything_is_enough() -> None:
     assert places_read([("p.rego", HEAD + "a := input.time"), ("q.rego", HEAD + "b := input")]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a := input", {"a": {"b": 1.5, "c": ["\0é"]}, "d": 30.0}),
+        ("a := 1", {}),
+        ("a := input.d", {"d": 30.0}),
+        ("a := [input.a.b, input.e]", {"a": {"b": 1.5}}),
+        ("a := [input.a.c, input.a]", {"a": {"b": 1.5, "c": ["\0é"]}}),
+        ("a := input.d.below", {"d": 30.0}),
+    ],
+)
+def test_policy_is_given_the_places_that_it_reads_and_all_below_them(text: str, seen: object) -> None:
+    document = json.dumps({"a": {"b": 1.5, "c": ["\0é"]}, "d": 30.0}).encode()
+    given = reader([("p.rego", HEAD + text)])(document)
+    assert (json.loads(given), given.count(b"30.0")) == (seen, "d" in str(seen))
+
+
+def test_what_differs_where_nobody_looks_is_the_same_question() -> None:
+    read = reader([("p.rego", HEAD + "a := input.a")])
+    assert read(b'{"a":1,"b":2}') == read(b'{"b":[3],"a":1}') != read(b'{"a":1.0,"b":2}')

@@ -93,7 +93,7 @@ def refused(self):
 pyseccomp.SyscallFilter.load = refused
 rego_worker.main(int(sys.argv[1]), int(sys.argv[2]))
 """
-SIMPLEST = b'{"modules": [["p.rego", "package p\\na := input"]], "data": "{}", "entrypoint": "p/a", "reads": null}'
+SIMPLEST = b'{"modules": [["p.rego", "package p\\na := input"]], "data": "{}", "entrypoint": "p/a"}'
 
 
 @pytest.fixture
@@ -142,7 +142,6 @@ def load(text: str) -> _Engine:
         "modules": [["p.rego", f"package sandboxd\nimport rego.v1\n{text}"]],
         "data": "{}",
         "entrypoint": "sandboxd/decision",
-        "reads": None,
     }
     engine, status, message = _load(json.dumps(body).encode())
     assert engine is not None, message
@@ -191,26 +190,7 @@ def test_a_document_that_is_not_json_fails_and_does_no_harm(document: bytes) -> 
 
 
 def test_a_policy_that_does_not_parse_says_where() -> None:
-    body = {"modules": [["p.rego", "package p\na := {"]], "data": "{}", "entrypoint": "p/a", "reads": None}
+    body = {"modules": [["p.rego", "package p\na := {"]], "data": "{}", "entrypoint": "p/a"}
     engine, status, message = _load(json.dumps(body).encode())
     assert (engine, status) == (None, FAILED)
     assert "p.rego|" in message
-
-
-@pytest.mark.parametrize(
-    ("reads", "seen"),
-    [
-        (None, {"a": {"b": 1, "c": [2]}, "d": 3}),
-        ([], {}),
-        ([["d"]], {"d": 3}),
-        ([["a", "b"], ["e"]], {"a": {"b": 1}}),
-        ([["a", "c"], ["a"]], {"a": {"b": 1, "c": [2]}}),
-        ([["d", "below"]], {"d": 3}),
-    ],
-)
-def test_policy_is_given_the_places_that_it_reads_and_all_below_them(reads: Any, seen: object) -> None:
-    body = {"modules": [["p.rego", "package p\na := input"]], "data": "{}", "entrypoint": "p/a", "reads": reads}
-    engine, _, _ = _load(json.dumps(body).encode())
-    assert engine is not None
-    status, text = engine.ask(b'{"a":{"b":1,"c":[2]},"d":3}')
-    assert (status, json.loads(text)) == (ANSWER, {"expressions": [seen]})
