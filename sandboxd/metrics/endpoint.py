@@ -16,9 +16,9 @@ from typing import Final
 from aiohttp import web
 
 from sandboxd.errors import ConfigInvalid
+from sandboxd.host.socket_place import clear_stale
 from sandboxd.listening import Loopback
 from sandboxd.metrics.exposition import Page
-from sandboxd.rpc.listener import clear_stale
 
 MOST_READERS: Final = 8
 READER_SECONDS: Final = 5.0
@@ -172,7 +172,7 @@ def _listen(place: Loopback | Path) -> socket.socket:
 def _clear(path: Path) -> None:
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        clear_stale(directory, path)
+        clear_stale(directory, path, "metrics.listen")
     finally:
         os.close(directory)
 
