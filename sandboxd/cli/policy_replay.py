@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandboxd.audit.history import records
+from sandboxd.audit.history import Damage, Found, scan
 from sandboxd.audit.line import timestamp
+from sandboxd.audit.search import Search
 from sandboxd.audit.store import DOCUMENTS, find_all
 from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
@@ -21,7 +22,6 @@ from sandboxd.policy.rego_bundle import read_bundle
 from sandboxd.policy.replay import Outcome, Past, Result, replay
 from sandboxd.settings.paths import state_directory
 from sandboxd.settings.policy import Policy
-from sandboxd.sink.base import Record
 
 UNCHANGED, CHANGED = 0, 1
 MOST_EXAMPLES = 3
@@ -61,15 +61,15 @@ def _past(journal: Path, since: str) -> Counter[Past]:
         raise Mistake(f"--since {since!r} is no time; write for example 90m, 12h or 7d")
     moment = timestamp(max(0, time.time_ns() - int(ago[1]) * _UNITS[ago[2]] * 1_000_000_000))
     try:
-        return Counter(_decision(record) for record in records(journal, PolicyDecided.rule, moment))
+        return Counter(_decision(found) for found in scan(journal, Search(rule=PolicyDecided.rule, since=moment)))
     except OSError as error:
         raise Mistake(_unreadable(error, journal)) from error
-    except ValueError as error:
-        raise Mistake(f"the journal in {str(journal)!r} is damaged: {error}") from error
 
 
-def _decision(record: Record) -> Past:
-    values = dict(record.fields)
+def _decision(found: Found | Damage) -> Past:
+    if isinstance(found, Damage):
+        raise Mistake(f"the journal is damaged: {found.segment}: record {found.seq}: {found.reason}")
+    values = dict(found.record.fields)
     codes = values.get("reason_codes")
     return Past(
         action=str(values.get("action", "")),

@@ -1,66 +1,59 @@
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from sandboxd.audit.history import records
+from sandboxd.audit.history import MAX_LINE_BYTES, Damage, Found, Place, judge, scan
 from sandboxd.audit.line import timestamp
-from sandboxd.audit.recorder import Recorder
-from sandboxd.event import DaemonStopped, PolicyDecided
-
-START = 1_700_000_000_000_000_000
-SECOND = 1_000_000_000
+from sandboxd.audit.search import Search
+from sandboxd.audit.segment import Segment, segments
+from tests.unit.audit.looked_up import SECOND_NS, START_NS, content, rewritten, write
 
 
-def decided(verdict: str) -> PolicyDecided:
-    return PolicyDecided(
-        "t", "uid:0", "e", "s", "r1", "", "execution.start", verdict, ("a", "b"), "0" * 64, "rego", False
-    )
+def decisions(journal: Path, since: str = "") -> list[object]:
+    found = scan(journal, Search(rule="policy.decided", since=since))
+    return [dict(one.record.fields)["verdict"] if isinstance(one, Found) else one.reason for one in found]
 
 
-async def write(state: Path, count: int = 40) -> None:
-    moments = iter(range(START, START + 10_000 * SECOND, SECOND))
-    recorder = Recorder.open(state, "n", "b", "write", segment_bytes=2048, clock_ns=lambda: next(moments))
-    for number in range(count):
-        await recorder.record(decided(f"v{number}"))
-        await recorder.record(DaemonStopped("", "", "", "", "", "", '"rule":"policy.decided"'))
-    await recorder.close()
+def journal(tmp_path: Path) -> Path:
+    records = [
+        item for number in range(40) for item in (content(verdict=f"v{number}"), content("daemon.stopped", reason="x"))
+    ]
+    write(tmp_path / "journal", [records[:30], records[30:60], records[60:]])
+    return tmp_path / "journal"
 
 
-def verdicts(state: Path, since: str = "") -> list[object]:
-    return [dict(record.fields)["verdict"] for record in records(state / "journal", PolicyDecided.rule, since)]
+def test_what_is_looked_for_comes_in_order_over_all_segments(tmp_path: Path) -> None:
+    where = journal(tmp_path)
+    assert decisions(where) == [f"v{number}" for number in range(40)]
+    assert decisions(where, timestamp(START_NS + 70 * SECOND_NS)) == [f"v{number}" for number in range(35, 40)]
+    assert decisions(where, timestamp(START_NS + 80 * SECOND_NS)) == []
 
 
-async def test_records_of_one_rule_come_in_order_over_all_segments_from_the_moment_on(tmp_path: Path) -> None:
-    await write(tmp_path)
-    assert len(list((tmp_path / "journal").glob("*.jsonl"))) > 3
-    assert verdicts(tmp_path) == [f"v{number}" for number in range(40)]
-    assert verdicts(tmp_path, timestamp(START + 70 * SECOND)) == [f"v{number}" for number in range(35, 40)]
-    assert verdicts(tmp_path, timestamp(time.time_ns())) == []
-
-
-async def test_damaged_record_is_named_and_a_link_is_not_followed(tmp_path: Path) -> None:
-    await write(tmp_path)
-    first, second, *_ = sorted((tmp_path / "journal").glob("*.jsonl"))
-    first.write_bytes(first.read_bytes().replace(b'"v":1', b'"v":2', 1))
-    with pytest.raises(ValueError, match=rf"{first.name}: schema version 2"):
-        verdicts(tmp_path)
-    first.unlink()
-    first.symlink_to(second)
+def test_a_damaged_line_is_told_where_it_stands_and_a_link_is_not_followed(tmp_path: Path) -> None:
+    where = journal(tmp_path)
+    first, second, _ = segments(where)
+    rewritten(first.path, 1, v=2)
+    assert decisions(where)[:3] == ["v0", "schema version 2 is not 1", "v1"]
+    first.path.unlink()
+    first.path.symlink_to(second.path)
     with pytest.raises(OSError, match="symbolic links"):
-        verdicts(tmp_path)
-    first.unlink()
-    os.mkfifo(first)
+        decisions(where)
+    first.path.unlink()
+    os.mkfifo(first.path)
     with pytest.raises(PermissionError, match="not a regular file"):
-        verdicts(tmp_path)
+        decisions(where)
 
 
-async def test_linked_and_absent_journal_are_refused(tmp_path: Path) -> None:
-    await write(tmp_path)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "journal").symlink_to(tmp_path / "journal")
+def test_a_linked_and_an_absent_journal_are_refused(tmp_path: Path) -> None:
+    where = journal(tmp_path)
+    (tmp_path / "linked").symlink_to(where)
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        verdicts(tmp_path / "other")
+        decisions(tmp_path / "linked")
     with pytest.raises(FileNotFoundError):
-        verdicts(tmp_path / "absent")
+        decisions(tmp_path / "absent")
+
+
+def test_no_line_is_so_long_that_it_is_taken_for_a_record() -> None:
+    damage = judge(Segment(Path("s"), 1), Place(1, 0, MAX_LINE_BYTES + 1), b"")
+    assert isinstance(damage, Damage) and "more than any record" in damage.reason
