@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.audit import index as index_module
-from sandboxd.audit.history import opened
+from sandboxd.audit.history import Place, opened
 from sandboxd.audit.index import SegmentIndex
 from sandboxd.audit.search import MAX_TEXT_CHARS, Search
 from sandboxd.audit.segment import segments
@@ -94,7 +94,7 @@ def test_a_batch_is_indexed_whole_or_not_at_all(
         file.write((tmp_path / "more" / segment.path.name).read_bytes())
     add, calls = SegmentIndex._add, iter(range(50))
 
-    def failing(self: SegmentIndex, place: index_module.Place, line: bytes) -> None:
+    def failing(self: SegmentIndex, place: Place, line: bytes) -> None:
         if next(calls) == 40:
             raise sqlite3.OperationalError("disk I/O error")
         add(self, place, line)
