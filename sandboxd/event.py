@@ -332,6 +332,66 @@ class SyscallDenied(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SinkFailed(Event):
+    """The sink named `sink` does not take what it is sent, and is tried again for as long as it takes.
+
+    There is one when that begins, at most one a minute: `suppressed` counts the times before that have none of their
+    own. `retries` counts attempts since the daemon started.
+    """
+
+    rule: ClassVar[str] = "sink.failed"
+    priority: ClassVar[Priority] = "Warning"
+
+    sink: str
+    type: str
+    required: bool
+    message: str
+    retries: int
+    suppressed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRecovered(Event):
+    """The sink takes again what it is sent, `seconds` after the first attempt that it did not."""
+
+    rule: ClassVar[str] = "sink.recovered"
+    priority: ClassVar[Priority] = "Notice"
+
+    sink: str
+    type: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SinkLagged(Event):
+    """`records` from `first_seq` on are gone from the journal, and the sink never had them."""
+
+    rule: ClassVar[str] = "sink.lagged"
+    priority: ClassVar[Priority] = "Error"
+
+    sink: str
+    type: str
+    first_seq: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSkipped(Event):
+    """A sink that is not required refuses record `seq` for good, so that one was passed over. `of_rule` and `sha256` are
+    that record's; it is still in the journal."""
+
+    rule: ClassVar[str] = "sink.skipped"
+    priority: ClassVar[Priority] = "Error"
+
+    sink: str
+    type: str
+    seq: int
+    of_rule: str
+    sha256: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
     """`mode` is root, rootless-subuid or rootless-single; `recovered` counts sandboxes found from before."""
 
