@@ -133,7 +133,7 @@ def _remembering(engine: PolicyEngine) -> Callable[[], Awaitable[object]]:
 class _Lasting:
     """An engine whose answers are good for a while."""
 
-    repeatable = True
+    repeatable = answering = True
 
     def __init__(self, engine: PolicyEngine) -> None:
         self._engine = engine

@@ -41,6 +41,7 @@ from sandboxd.lifecycle import Registry
 from sandboxd.metrics.tally import Tally
 from sandboxd.model import EndReason, Isolation
 from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.readiness import Readiness
 from sandboxd.redaction.redaction import Redactions
 from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
@@ -136,6 +137,7 @@ class Daemon:
                 await metrics.close()
             if server is not None:
                 await server.stop(STOP_SECONDS)
+                await self._readiness.close()
             await self._record_stop(reason)
             await _end(feeds)
         return code
@@ -224,6 +226,7 @@ class Daemon:
             LoopClock(asyncio.get_running_loop()),
             redactions=Redactions(self._settings.redaction.catalogue, self._settings.redaction.requests),
         )
+        self._readiness = Readiness(self._admission, self._recorder, lambda: self._gate.engine)
         return await serve(
             ServerConfig(self._settings.socket_path, self._settings.allowed_uids),
             executor=self._executor,
@@ -234,6 +237,7 @@ class Daemon:
             facts=NodeFacts(__version__, self._node, hello.kernel, hello.mode),
             approvals=self._approvals,
             voting=Voting(self._gate, self._approvals, self._recorder),
+            reasons=self._readiness.reasons,
         )
 
     def _open_metrics(self, server: Server) -> "Endpoint | None":
@@ -257,7 +261,7 @@ class Daemon:
             feeds=self._feeds,
             server=server,
         )
-        return endpoint.Endpoint(place, exposition.pages(sources))
+        return endpoint.Endpoint(place, exposition.pages(sources), self._readiness.reasons)
 
     # --- profiles and policy
 

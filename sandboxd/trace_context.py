@@ -12,6 +12,7 @@ MAX_STATE_CHARS = 512
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?", re.ASCII
 )
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _STATE = re.compile(r"[\x20-\x7e\t]*", re.ASCII)
 
 
@@ -42,6 +43,10 @@ def is_traceparent(value: str) -> bool:
     """Version 00 has exactly four fields, later ones may have more (https://www.w3.org/TR/trace-context/#versioning)."""
     match = _TRACEPARENT.fullmatch(value)
     return match is not None and not (value.startswith("00") and match["more"])
+
+
+def is_trace_id(value: str) -> bool:
+    return _TRACE_ID.fullmatch(value) is not None
 
 
 def is_tracestate(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Serves the page: GET /metrics, on loopback or on a unix socket of the daemon's own, and nothing else.
+"""Serves GET /metrics, /healthz and /readyz, on loopback or on a unix socket of the daemon's own, and nothing else.
 
 Runs on the daemon's event loop, where executions are on their way: so many readers at a time, so many a second, so long
 for each, whatever they send or do not read; what is beyond waits in the kernel. Made by `daemon`.
@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from sandboxd.host.socket_place import clear_stale
 from sandboxd.listening import Loopback
 from sandboxd.metrics.exposition import Page
 
+PATHS: Final = ("/metrics", "/healthz", "/readyz")
 MOST_READERS: Final = 8
 READER_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.05  # between two readers: at most twenty a second cost the loop their page
@@ -57,12 +58,14 @@ class _Reader(web.RequestHandler):
 
 
 class Endpoint:
-    """Serves from now on, until `close`. `page` is asked anew for each reader with its `Accept`."""
+    """Serves from now on, until `close`. `page` is asked anew for each reader with its `Accept`; `reasons` say why this
+    node takes no work."""
 
     def __init__(
         self,
         place: Loopback | Path,
         page: Callable[[str], Page],
+        reasons: Callable[[], Collection[str]],
         *,
         reader_seconds: float = READER_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -71,6 +74,7 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self.place = place
         self._page = page
+        self._reasons = reasons
         self._reader_seconds = reader_seconds
         self._sleep = sleep
         self._listening = _listen(place)
@@ -129,10 +133,15 @@ class Endpoint:
         self._free.release()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path != "/metrics":
-            response = web.Response(status=404, text="there is /metrics, and nothing else\n")
+        if request.path not in PATHS:
+            response = web.Response(status=404, text=f"there is {', '.join(PATHS)}, and nothing else\n")
         elif request.method != "GET":
-            response = web.Response(status=405, text="/metrics can be got\n", headers={"Allow": "GET"})
+            response = web.Response(status=405, text=f"{request.path} can be got\n", headers={"Allow": "GET"})
+        elif request.path == "/healthz":
+            response = web.Response(text="ok\n")  # that the loop answers is what it says
+        elif request.path == "/readyz":
+            reasons = self._reasons()
+            response = web.Response(status=503 if reasons else 200, text="\n".join((*(reasons or ("ready",)), "")))
         else:
             response = self._paged(request.headers.get("Accept", ""))
         response.force_close()

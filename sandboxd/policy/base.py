@@ -41,6 +41,10 @@ class PolicyEngine(Protocol):
     def repeatable(self) -> bool:
         """Whether it can answer now, and would answer two questions of equal `PolicyInput.key` alike."""
 
+    @property
+    def answering(self) -> bool:
+        """Whether it could answer a question now, as far as is known: while it is false, everything is denied."""
+
     async def decide(self, document: PolicyInput) -> Decision:
         """The decision. An engine that cannot answer returns a deny of its own (`refusal`) rather than raise."""
 

@@ -20,6 +20,7 @@ class DenyAll:
     name = "deny_all"
     revision = _DENY.revision
     repeatable = False
+    answering = True
 
     async def decide(self, document: PolicyInput) -> Decision:
         return _DENY

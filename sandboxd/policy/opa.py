@@ -49,7 +49,11 @@ class OpaEngine:
     @property
     def repeatable(self) -> bool:
         """What a remote policy reads cannot be seen from here, so the operator has to say that it reads no moment."""
-        return self._settings.cacheable and self.breaker is State.CLOSED and not self._closed
+        return self._settings.cacheable and self.answering
+
+    @property
+    def answering(self) -> bool:
+        return self.breaker is State.CLOSED and not self._closed
 
     async def decide(self, document: PolicyInput) -> Decision:
         if self._closed:

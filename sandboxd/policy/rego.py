@@ -61,7 +61,11 @@ class RegoEngine:
 
     @property
     def repeatable(self) -> bool:
-        return not self._reads_the_moment and self._worker is not None and self._worker.alive
+        return not self._reads_the_moment and self.answering
+
+    @property
+    def answering(self) -> bool:
+        return self._worker is not None and self._worker.alive
 
     async def decide(self, document: PolicyInput) -> Decision:
         if len(document.document) > MAX_DOCUMENT_BYTES:

@@ -5,13 +5,13 @@ it makes nothing by itself.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from sandboxd.approval.office import Approvals
@@ -20,6 +20,7 @@ from sandboxd.lifecycle import Registry
 from sandboxd.model import Isolation
 from sandboxd.profile.load import ProfileSet
 from sandboxd.rpc.approval import ApprovalService
+from sandboxd.rpc.health import Health
 from sandboxd.rpc.interceptors import Handler, Interceptors, Method, Streaming, Unary
 from sandboxd.rpc.listener import Listener
 from sandboxd.rpc.node import NodeFacts, NodeService
@@ -58,7 +59,7 @@ class Server:
         listener: Listener,
         relay: Relay,
         grpc_server: grpc.aio.Server,
-        health_service: health.aio.HealthServicer,
+        health_service: Health,
         interceptors: Interceptors,
     ) -> None:
         self._listener = listener
@@ -108,10 +109,11 @@ async def serve(
     facts: NodeFacts,
     approvals: Approvals,
     voting: Voting,
+    reasons: Callable[[], Collection[str]],
 ) -> Server:
     """A server that answers from now on, or `ConfigInvalid` if its socket cannot be had.
 
-    `profiles` and `policy` are asked at each call, so a reload shows at once.
+    `profiles` and `policy` are asked at each call, so a reload shows at once. `reasons` says why no work is taken.
     """
     services = (
         SandboxService(executor, registry, config.max_message_bytes, config.run_output_bytes),
@@ -123,7 +125,7 @@ async def serve(
     names = tuple(service.NAME for service in services)
     peers = Peers(frozenset((os.geteuid(), ROOT, *config.allowed_uids)))
     interceptors = Interceptors(peers, config.max_calls)
-    health_service = health.aio.HealthServicer()
+    health_service = Health(names, reasons)
     grpc_server = grpc.aio.server(options=_options(config), maximum_concurrent_rpcs=config.max_calls)
     for service in services:
         _bind(grpc_server, interceptors, service.NAME, service.methods())
@@ -136,8 +138,7 @@ async def serve(
     try:
         grpc_server.add_insecure_port(f"unix:{listener.inner_path}")
         await grpc_server.start()
-        for name in names:
-            await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await health_service.look()
         relay = Relay(listener.socket, listener.inner_path, peers, config.max_connections)
     except BaseException:
         await grpc_server.stop(None)

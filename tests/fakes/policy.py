@@ -51,6 +51,7 @@ class FakeEngine:
     asked: list[PolicyInput] = field(default_factory=list)
     closed: bool = False
     repeatable: bool = False
+    answering: bool = True
     use: object = Decision(Verdict.ALLOW, (), "fake-1")
     uses: list[PolicyInput] = field(default_factory=list)
 

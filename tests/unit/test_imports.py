@@ -36,6 +36,7 @@ STEPS = frozenset(
         "pool",
         "supervise",
         "lifecycle",
+        "readiness",
         "admission",
         "output",
         "ending",

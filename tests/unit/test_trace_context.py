@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxd.trace_context import MAX_STATE_CHARS, TraceContext, context_of, trace_id_of, traceparent
+from sandboxd.trace_context import MAX_STATE_CHARS, TraceContext, context_of, is_trace_id, trace_id_of, traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -45,6 +45,11 @@ def test_lowest_flag_says_whether_the_caller_records_it(flags: str, sampled: boo
 @pytest.mark.parametrize("state", ["x" * (MAX_STATE_CHARS + 1), "a=1\r\nx: y", "a=\u00e9", "a=\x00"])
 def test_state_that_no_header_can_hold_is_dropped_and_the_trace_kept(state: str) -> None:
     assert read(HEADER, state) == TraceContext(TRACE, PARENT, True)
+
+
+def test_trace_id_is_sixteen_bytes_of_lower_case_hex_and_not_zero() -> None:
+    assert is_trace_id(TRACE)
+    assert not any(map(is_trace_id, ("", "0" * 32, TRACE.upper(), TRACE + "0", TRACE + "\n")))
 
 
 def test_header_is_written_as_it_is_read() -> None:

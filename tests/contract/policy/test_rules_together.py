@@ -214,6 +214,7 @@ async def test_the_use_of_a_profile_is_remembered_unless_a_rule_looks_at_the_mom
 class Repeatable:
     engine: PolicyEngine
     repeatable: bool = True
+    answering: bool = True
 
     def __post_init__(self) -> None:
         self.name, self.revision = self.engine.name, self.engine.revision

@@ -5,7 +5,7 @@ import contextlib
 import resource
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import cast
 
@@ -27,8 +27,10 @@ async def serving(
     page: Callable[[str], Page] = lambda accept: Page(f"page for {accept!r}".encode(), "text/plain"),
     reader_seconds: float = LONG,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    reasons: Callable[[], Collection[str]] = tuple,
 ) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint(place or Loopback("127.0.0.1", free_port()), page, reader_seconds=reader_seconds, sleep=sleep)
+    place = place or Loopback("127.0.0.1", free_port())
+    endpoint = Endpoint(place, page, reasons, reader_seconds=reader_seconds, sleep=sleep)
     try:
         yield endpoint
     finally:
@@ -86,16 +88,39 @@ async def test_metrics_are_served_on_a_socket_for_the_daemons_user_alone(tmp_pat
     assert not path.exists()
 
 
-@pytest.mark.parametrize("request_line", [b"GET /", b"GET /metrics/", b"GET /healthz", b"GET //metrics", b"POST /x"])
+async def test_health_is_told_without_a_page() -> None:
+    def page(_accept: str) -> Page:
+        raise AssertionError("a probe costs no page")
+
+    async with serving(page=page, reasons=lambda: ("draining",)) as endpoint:
+        received = await answer(endpoint, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert status(received) == 200 and received.endswith(b"\r\n\r\nok\n")
+
+
+async def test_readiness_is_told_with_its_reasons_as_they_are_now() -> None:
+    reasons: list[str] = []
+    probe = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(reasons=lambda: reasons) as endpoint:
+        received = await answer(endpoint, probe)
+        assert status(received) == 200 and received.endswith(b"\r\n\r\nready\n")
+        reasons += ["draining", "journal_unavailable"]
+        received = await answer(endpoint, probe)
+        assert status(received) == 503 and received.endswith(b"\r\n\r\ndraining\njournal_unavailable\n")
+        reasons.clear()
+        assert status(await answer(endpoint, probe)) == 200
+
+
+@pytest.mark.parametrize("request_line", [b"GET /", b"GET /metrics/", b"GET /health", b"GET //metrics", b"POST /x"])
 async def test_nothing_else_is_there(request_line: bytes) -> None:
     async with serving() as endpoint:
         assert status(await answer(endpoint, request_line + b" HTTP/1.1\r\nHost: x\r\n\r\n")) == 404
 
 
+@pytest.mark.parametrize("path", [b"/metrics", b"/healthz", b"/readyz"])
 @pytest.mark.parametrize("method", [b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
-async def test_nothing_can_be_done_but_get(method: bytes) -> None:
+async def test_nothing_can_be_done_but_get(method: bytes, path: bytes) -> None:
     body = b"" if method in (b"HEAD", b"OPTIONS") else b"x" * 100_000
-    head = method + b" /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: " + str(len(body)).encode() + b"\r\n\r\n"
+    head = method + b" " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: " + str(len(body)).encode() + b"\r\n\r\n"
     async with serving() as endpoint:
         received = await answer(endpoint, head + body)
         assert status(received) == 405 and b"Allow: GET" in received
@@ -270,7 +295,7 @@ async def test_a_place_that_is_taken_is_a_mistake_of_the_configuration(where: st
     place = Loopback("127.0.0.1", free_port()) if where == "port" else tmp_path / "metrics.sock"
     async with serving(place) as endpoint:
         with pytest.raises(ConfigInvalid, match=r"metrics cannot be served|another daemon serves"):
-            Endpoint(place, lambda _: Page(b"", ""))
+            Endpoint(place, lambda _: Page(b"", ""), tuple)
         assert status(await answer(endpoint, GET)) == 200
 
 
@@ -278,10 +303,10 @@ async def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.sock"
     path.write_text("precious")
     with pytest.raises(ConfigInvalid, match="is not a socket"):
-        Endpoint(path, lambda _: Page(b"", ""))
+        Endpoint(path, lambda _: Page(b"", ""), tuple)
     assert path.read_text() == "precious"
 
 
 async def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"metrics cannot be served at '.*nowhere/metrics\.sock': No such file"):
-        Endpoint(tmp_path / "nowhere" / "metrics.sock", lambda _: Page(b"", ""))
+        Endpoint(tmp_path / "nowhere" / "metrics.sock", lambda _: Page(b"", ""), tuple)

@@ -115,6 +115,7 @@ class Served:
     engine: FakeEngine
     policy: PolicyInForce
     channel: grpc.aio.Channel
+    reasons: list[str]  # why no work is taken
 
     @property
     def approval(self) -> "approval_pb2_grpc.ApprovalServiceAsyncStub":
@@ -157,6 +158,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     engine = FakeEngine()
     policy = PolicyInForce()
     gate = Gate(engine, approvals=office.approvals)
+    reasons: list[str] = []
     server = await serve(
         config,
         executor=executor,
@@ -167,10 +169,11 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         facts=FACTS,
         approvals=office.approvals,
         voting=Voting(gate, office.approvals, office.record),
+        reasons=lambda: reasons,
     )
     try:
         async with grpc.aio.insecure_channel(f"unix:{config.socket}", options=OPTIONS) as channel:
-            yield Served(config.socket, server, executor, registry, office, engine, policy, channel)
+            yield Served(config.socket, server, executor, registry, office, engine, policy, channel, reasons)
     finally:
         await server.stop(0)
 
