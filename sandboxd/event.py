@@ -17,6 +17,7 @@ class Event:
 
     rule: ClassVar[str]
     priority: ClassVar[Priority] = "Informational"
+    keep: ClassVar[bool] = False  # tells what is over: if it cannot be written, it is written once the journal can be
 
     tenant: str
     subject: str
@@ -259,6 +260,7 @@ class ExecutionStarted(Event):
 @dataclass(frozen=True, slots=True)
 class ExecutionEnded(Event):
     rule: ClassVar[str] = "execution.ended"
+    keep: ClassVar[bool] = True
 
     end_reason: str
     exit_code: int | None
@@ -280,6 +282,7 @@ class SandboxViolated(Event):
 
     rule: ClassVar[str] = "sandbox.violated"
     priority: ClassVar[Priority] = "Warning"
+    keep: ClassVar[bool] = True
 
     layer: str
     code: str
@@ -320,6 +323,7 @@ class SyscallDenied(Event):
 
     rule: ClassVar[str] = "syscall.denied"
     priority: ClassVar[Priority] = "Notice"
+    keep: ClassVar[bool] = True
 
     name: str
     number: int
@@ -431,3 +435,54 @@ class JournalRepaired(Event):
 
     segment: str
     removed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalCheckpoint(Event):
+    """Signed: record `sealed_seq` of this journal has the SHA-256 `sealed_digest`, and with it all that came before.
+
+    The first record of each segment is one. `signature` is Ed25519, in hex, of the lines `sandboxd journal checkpoint
+    v1`, boot, sealed_seq, sealed_digest, time and key_id, each with its newline. `key_id` is the SHA-256 of the key's
+    32 bytes.
+    """
+
+    rule: ClassVar[str] = "journal.checkpoint"
+    priority: ClassVar[Priority] = "Debug"
+
+    sealed_seq: int
+    sealed_digest: str
+    key_id: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTrimmed(Event):
+    """Retention takes the oldest segments, and the packs of documents that only they name: `first_seq` is the oldest
+    record that stays. `reason` is age or bytes."""
+
+    rule: ClassVar[str] = "journal.trimmed"
+    priority: ClassVar[Priority] = "Notice"
+
+    first_seq: int
+    segments: int
+    packs: int
+    removed_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalGap(Event):
+    """The journal can be written again. Since the time `since` it took neither `records` events nor `documents`.
+
+    `rules` counts the events by rule. The last `kept` of them follow this one, with the time when they happened; the
+    others are lost, and what they would have recorded first was refused.
+    """
+
+    rule: ClassVar[str] = "journal.gap"
+    priority: ClassVar[Priority] = "Critical"
+
+    since: str
+    records: int
+    documents: int
+    kept: int
+    rules: tuple[tuple[str, int], ...]

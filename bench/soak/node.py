@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench.soak import load
-from sandboxd.audit.journal import verify
+from sandboxd.audit.key import parse_public, public_pem
+from sandboxd.audit.verify import verify
 from sandboxd.client import SandboxdError
 from tests import leftovers, proc, restart
 from tests.daemon import Mode, RunningDaemon, start_daemon, wait_until_it_answers
@@ -89,7 +90,7 @@ def soak(seconds: float, mode: Mode) -> Outcome:
         left += _unexpected(ends, mode)
         left += _unbalanced(node)
         left += _killed_daemons(node, started)
-        found = verify(node.state_dir / "journal")
+        found = verify(node.state_dir / "journal", parse_public(public_pem(node.state_dir)))
         left += [] if found.ok else [f"the journal is damaged: {found.first_bad}"]
     return Outcome(taken, ends, before, after, found.records, (*left, *_after_the_end(node)))
 

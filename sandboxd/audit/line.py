@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import time
+from calendar import timegm
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -99,22 +100,26 @@ def follow(link: Link, line: bytes) -> Link:
 
 def check(link: Link, line: bytes) -> Link:
     """The chain after `line`; LineDamaged unless it is canonical, next in sequence, and names the line before."""
-    record = _parse(line)
+    record = parse(line)
     if record["seq"] != link.seq + 1:
         raise LineDamaged(f"sequence number {record['seq']!r} where {link.seq + 1} is due: missing, added or reordered")
     if record["prev"] != link.digest:
         raise LineDamaged("it does not name the line before: that one or this one was edited, or one was taken out")
-    try:
-        canonical = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
-    except RecursionError:
-        canonical = b""  # writing takes more stack than reading, and no record of ours is that deep
-    if canonical != line:
+    if not is_canonical(record, line):
         raise LineDamaged("it is not canonical JSON: it was edited")
     return follow(link, line)
 
 
+def is_canonical(record: dict[str, object], line: bytes) -> bool:
+    """Whether a record that was parsed from `line` is written just so."""
+    try:
+        return json.dumps(record, sort_keys=True, separators=(",", ":")).encode() == line
+    except RecursionError:
+        return False  # writing takes more stack than reading, and no record of ours is that deep
+
+
 def decode(line: bytes) -> Record:
-    record = _parse(line)
+    record = parse(line)
     ids, values = record["ids"], record["fields"]
     if not isinstance(ids, dict) or not isinstance(values, dict):
         raise LineDamaged("ids and fields are not objects")
@@ -134,7 +139,7 @@ def decode(line: bytes) -> Record:
 
 def before(line: bytes) -> Link:
     """Where the chain stands just before `line`, as the line itself has it."""
-    record = _parse(line)
+    record = parse(line)
     return Link(_typed(record, "seq", int) - 1, _typed(record, "prev", str))
 
 
@@ -143,7 +148,17 @@ def timestamp(time_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
 
 
-def _parse(line: bytes) -> dict[str, object]:
+def written_ns(line: bytes) -> int:
+    """When the record of that line was written, nanoseconds since the epoch. LineDamaged if it does not say."""
+    text = decode(line).time
+    try:
+        return timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000 + int(text[20:29])
+    except (ValueError, OverflowError) as error:
+        raise LineDamaged(f"its time is no time: {text!r:.40}") from error
+
+
+def parse(line: bytes) -> dict[str, object]:
+    """LineDamaged unless it has the keys of a record; of their values only the version is looked at."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

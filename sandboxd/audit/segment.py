@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = re.compile(r"(\d{20})\.jsonl", re.ASCII)
+LONGEST_LINE_BYTES = 16 << 20  # no event comes near it
 _BLOCK = 1 << 20
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
@@ -59,9 +60,12 @@ def open_private(directory: int, name: str, flags: int) -> int:
 
 
 def lines(descriptor: int, offset: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Offset and content (without newline) of each whole line; a last line without newline is left out."""
+    """Offset and content (without newline) of each whole line; a last line without newline is left out.
+
+    It also ends where no line of ours can go on: LONGEST_LINE_BYTES without a newline.
+    """
     rest = b""
-    while end is None or offset + len(rest) < end:
+    while len(rest) < LONGEST_LINE_BYTES and (end is None or offset + len(rest) < end):
         position = offset + len(rest)
         block = os.pread(descriptor, _BLOCK if end is None else min(_BLOCK, end - position), position)
         if not block:

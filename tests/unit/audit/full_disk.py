@@ -4,15 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sandboxd.audit.journal import Journal, verify
+from sandboxd.audit.journal import Journal
 from sandboxd.audit.line import body
 from sandboxd.errors import AuditUnavailable
 from tests.fakes.events import violated
+from tests.fakes.journal import checked, keep, open_journal
 
 
 def main(directory: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(directory)], check=True)
-    journal = Journal(directory / "journal", "boot", "node", 1 << 20)
+    journal = open_journal(directory / "journal")
+    journal.checkpoint(0)
+    keep(journal)
     ballast = directory / "ballast"
     ballast.write_bytes(bytes(40 * 1024))
     written = 0
@@ -23,15 +26,15 @@ def main(directory: Path) -> None:
         message = refused(journal, written)
         assert message is not None
         assert "No space left on device" in message or "bytes were written" in message, message
-    whole = verify(directory / "journal")
-    assert (whole.ok, whole.records, whole.torn_bytes) == (True, written, 0), whole
+    whole = checked(directory / "journal")
+    assert (whole.ok, whole.records, whole.torn_bytes) == (True, written + 1, 0), whole
     ballast.unlink()
     assert refused(journal, written) is None
-    assert verify(directory / "journal").records == written + 1
+    assert checked(directory / "journal").records == written + 2
     journal.close()
     subprocess.run(["mount", "-o", "remount,ro", str(directory)], check=True)
     try:
-        Journal(directory / "journal", "boot", "node", 1 << 20)
+        open_journal(directory / "journal")
     except AuditUnavailable as error:
         assert "Read-only file system" in error.message, error.message
     else:

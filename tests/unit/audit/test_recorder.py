@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from sandboxd.audit import journal as journal_module
-from sandboxd.audit.journal import verify
-from sandboxd.audit.line import decode
 from sandboxd.audit.recorder import Durability, Recorder
 from sandboxd.audit.segment import segments
+from sandboxd.audit.verify import VerifyResult, verify
 from sandboxd.errors import AuditUnavailable
 from sandboxd.event import Event
 from sandboxd.sink.base import Record
+from tests.fakes import journal as journals
 from tests.fakes.events import violated
 
 
@@ -21,16 +21,19 @@ def make(directory: Path, durability: Durability = "write", segment_bytes: int =
 
 
 def written(directory: Path) -> list[Record]:
-    found = segments(directory / "journal")
-    return [decode(line) for segment in found for line in segment.path.read_bytes().splitlines()]
+    return journals.events(directory / "journal")
+
+
+def checked(directory: Path) -> VerifyResult:
+    return verify(directory / "journal", journals.public_of(directory))
 
 
 @pytest.mark.parametrize("durability", ["write", "fsync"])
 async def test_events_are_on_record_when_record_returns(tmp_path: Path, durability: Durability) -> None:
     recorder = make(tmp_path, durability)
-    assert [await recorder.record(violated(str(number))) for number in range(3)] == [1, 2, 3]
+    assert [await recorder.record(violated(str(number))) for number in range(3)] == [2, 3, 4]
     assert [dict(record.fields)["detail"] for record in written(tmp_path)] == ["0", "1", "2"]
-    assert recorder.readable.link.seq == 3
+    assert recorder.readable.link.seq == 4
     assert recorder.available()
     await recorder.close()
 
@@ -39,9 +42,10 @@ async def test_events_are_on_record_when_record_returns(tmp_path: Path, durabili
 async def test_many_at_once_get_different_numbers_and_one_chain(tmp_path: Path, durability: Durability) -> None:
     recorder = make(tmp_path, durability, segment_bytes=4000)
     numbers = await asyncio.gather(*(recorder.record(violated(str(number))) for number in range(100)))
-    assert sorted(numbers) == list(range(1, 101))
+    assert len(set(numbers)) == 100
     await recorder.close()
-    assert verify(tmp_path / "journal").records == 100
+    assert checked(tmp_path).ok
+    assert len(written(tmp_path)) == 100
     assert len(segments(tmp_path / "journal")) > 1
 
 
@@ -58,7 +62,7 @@ async def test_waiters_share_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyP
     recorder = make(tmp_path, "fsync")
     await asyncio.gather(*(recorder.record(violated(str(number))) for number in range(50)))
     await recorder.close()
-    assert 1 <= flushes <= 3
+    assert 1 <= flushes <= 5  # one of the start and one of the end
 
 
 async def test_sinks_may_not_read_what_is_not_durable_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,15 +73,15 @@ async def test_sinks_may_not_read_what_is_not_durable_yet(tmp_path: Path, monkey
         go.wait(20)
         real(self)
 
-    monkeypatch.setattr(journal_module.Journal, "sync", held)
     recorder = make(tmp_path, "fsync")
+    monkeypatch.setattr(journal_module.Journal, "sync", held)
     task = asyncio.create_task(recorder.record(violated()))
     while not written(tmp_path):
         await asyncio.sleep(0)
-    assert recorder.readable.link.seq == 0
-    go.set()
-    assert await task == 1
     assert recorder.readable.link.seq == 1
+    go.set()
+    assert await task == 2
+    assert recorder.readable.link.seq == 2
     await recorder.close()
 
 
@@ -93,11 +97,11 @@ async def test_a_failed_flush_refuses_everyone_who_waited_and_takes_their_record
     assert all(isinstance(answer, AuditUnavailable) for answer in answers)
     assert not recorder.available()
     assert recorder.failures == 3
-    assert await recorder.record(violated("next")) == 2
+    await recorder.record(violated("next"))
     assert recorder.available()
     await recorder.close()
-    assert [dict(record.fields)["detail"] for record in written(tmp_path)] == ["kept", "next"]
-    assert verify(tmp_path / "journal").ok
+    assert [dict(record.fields).get("detail") for record in written(tmp_path)] == ["kept", None, *["lost"] * 3, "next"]
+    assert checked(tmp_path).ok
 
 
 def _broken(descriptor: int) -> None:
@@ -116,7 +120,7 @@ async def test_an_unwritable_journal_refuses_until_it_can_be_written(
         with pytest.raises(AuditUnavailable, match=r"document cannot be written.*mend its disk"):
             recorder.store(b"{}")
         assert recorder.failures == 2
-    assert await recorder.record(violated()) == 1
+    await recorder.record(violated())
     assert recorder.available()
     await recorder.close()
 
@@ -135,6 +139,7 @@ async def test_an_observer_is_given_what_is_on_record_and_nothing_else(
         with pytest.raises(AuditUnavailable):
             await recorder.record(lost)
     assert seen == [first]
+    assert not recorder.whole
     await recorder.close()
 
 
@@ -160,7 +165,7 @@ async def test_followers_hear_of_records_until_they_leave(tmp_path: Path) -> Non
     await recorder.record(violated())
     leave()
     await recorder.record(violated())
-    assert heard == [1]
+    assert heard == [2]
     await recorder.close()
 
 
