@@ -4,7 +4,10 @@ Never puts tenant text into a rule, a priority, a tag, an output sentence or a f
 speaks this format; source: falcosecurity/falco `userspace/engine/formats.cpp`.
 """
 
+import hashlib
 import json
+import math
+import re
 from calendar import timegm
 from time import strptime
 
@@ -12,48 +15,90 @@ from sandboxd.sink.base import FieldValue, Record
 
 FalcoValue = str | int | float | bool | None
 SOURCE = "sandboxd"
+MOST_BYTES = 512  # of one string: falcosidekick cuts longer ones out of a long event, and says no digest
 
-# Falco's own names, and those of its gate for coding agents, where one means the same; else `sandbox.NAME`.
+# Falco's own names, and those of its gate for coding agents, where one means the same.
 _NAMES = {
     "execution_id": "correlation.id",
     "sandbox_id": "container.id",
     "trace_id": "trace.id",
     "command": "proc.cmdline",
+    "image": "proc.exepath",
+    "cwd": "proc.cwd",
+    "pid": "proc.pid",
+    "parent_pid": "proc.ppid",
     "host_uid": "user.uid",
     "agent_name": "agent.name",
     "agent_session_id": "agent.session_id",
     "tool_name": "tool.name",
     "tool_use_id": "tool.use_id",
     "policy_revision": "opa.revision",
+    "action": "opa.action",
     "verdict": "opa.verdict",
     "reason_codes": "opa.reason_codes",
-    "input_sha256": "audit.input_sha256",
+    "engine": "opa.engine",
+    "remembered": "opa.remembered",
 }
+# Where a name means this only in events of that noun.
+_NAMES_OF_NOUN = {
+    ("syscall", "name"): "syscall.type",
+    ("syscall", "errno"): "evt.res",
+}
+# All other names are ours, below what their event is about; digests are the audit's.
+_PREFIXES = {"policy": "opa", "approval": "opa", "journal": "audit", "sink": "audit"}
+_EVERY = ("evt.time", "evt.type", "evt.hostname", "audit.seq", "audit.boot")
+
+# What an output sentence tells besides ids: closed sets of words, and left out where it is no such word.
+_TOLD = ("action", "verdict", "end_reason", "layer")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,31}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
+_LONE = re.compile("[\ud800-\udfff]")
+_LARGEST = 2**63
+
+
+def field_name(rule: str, name: str) -> str:
+    """The key in `output_fields` of that field of that rule's events."""
+    noun = rule.partition(".")[0]
+    if known := _NAMES_OF_NOUN.get((noun, name)) or _NAMES.get(name):
+        return known
+    if name.endswith("_sha256"):
+        return f"audit.{name}"
+    return f"{_PREFIXES.get(noun, 'sandbox')}.{name}"
+
+
+def derived_names(rule: str) -> tuple[str, ...]:
+    """The keys that an event of that rule has besides those of its fields."""
+    return (*_EVERY, "proc.name") if rule.startswith("process.") else _EVERY
 
 
 def falco_event(record: Record) -> dict[str, object]:
-    """Keys `time rule priority source hostname output tags output_fields`; `output_fields` is flat and never empty."""
-    fields: dict[str, FalcoValue] = {
-        "evt.time": time_ns(record.time),
-        "evt.type": record.rule,
-        "evt.hostname": record.node,
-        "audit.seq": record.seq,
-        "audit.boot": record.boot,
-    }
-    for name, value in (*record.ids, *record.fields):
-        fields[_NAMES.get(name, f"sandbox.{name}")] = _flat(value)
-    ids = dict(record.ids)
-    sentence = f"{record.rule} (execution={ids.get('execution_id', '')} sandbox={ids.get('sandbox_id', '')})"
+    """Keys `time rule priority source hostname output tags output_fields`; `output_fields` is flat and never empty.
+
+    An id that is empty is left out. No string is over MOST_BYTES in UTF-8: of a longer one the digest stands beside it.
+    """
     return {
         "time": record.time,
         "rule": record.rule,
         "priority": record.priority,
         "source": SOURCE,
         "hostname": record.node,
-        "output": f"{record.time[11:-1]}: {record.priority} {sentence}",
+        "output": _sentence(record),
         "tags": [SOURCE, record.rule.partition(".")[0]],
-        "output_fields": fields,
+        "output_fields": output_fields(record),
     }
+
+
+def output_fields(record: Record) -> dict[str, FalcoValue]:
+    every = (time_ns(record.time), record.rule, record.node, record.seq, record.boot)
+    fields: dict[str, FalcoValue] = dict(zip(_EVERY, every, strict=True))
+    for name, value in record.ids:
+        if value:
+            _put(fields, record.rule, name, value)
+    for name, field in record.fields:
+        _put(fields, record.rule, name, _flat(field))
+        if name == "image" and isinstance(field, str) and record.rule.startswith("process."):
+            fields["proc.name"] = _shortened(_text(field.rpartition("/")[2]))
+    return fields
 
 
 def falco_line(record: Record) -> bytes:
@@ -66,11 +111,57 @@ def time_ns(text: str) -> int:
     return timegm(strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000 + int(text[20:29])
 
 
+def _sentence(record: Record) -> str:
+    """Falco's own opening, the rule, and in brackets what anyone may read."""
+    values = {**dict(record.fields), **dict(record.ids)}
+    told = [(name, values[name]) for name in _TOLD if _is(_WORD, values.get(name))]
+    told += [
+        (name, values[key])
+        for name, key in (("execution", "execution_id"), ("sandbox", "sandbox_id"))
+        if _is(_ID, values.get(key))
+    ]
+    shown = " ".join(f"{name}={value}" for name, value in told)
+    opening = f"{record.time[11:-1]}: {record.priority} {record.rule}"
+    return f"{opening} ({shown})" if shown else opening
+
+
+def _is(words: re.Pattern[str], value: FieldValue) -> bool:
+    return isinstance(value, str) and words.fullmatch(value) is not None
+
+
+def _put(fields: dict[str, FalcoValue], rule: str, name: str, value: FalcoValue) -> None:
+    if isinstance(value, str):
+        whole = _text(value)
+        value = _shortened(whole)
+        if value != whole:
+            fields.setdefault(f"audit.{name}_sha256", hashlib.sha256(whole.encode()).hexdigest())
+    fields[field_name(rule, name)] = value
+
+
+def _text(text: str) -> str:
+    """Half a surrogate pair is no text: strict readers of JSON refuse all of it."""
+    return text if text.isascii() else _LONE.sub("\ufffd", text)
+
+
+def _shortened(text: str) -> str:
+    if len(text) * 4 <= MOST_BYTES or len(encoded := text.encode()) <= MOST_BYTES:
+        return text
+    return encoded[: MOST_BYTES - 3].decode(errors="ignore") + "…"
+
+
 def _flat(value: FieldValue) -> FalcoValue:
-    if isinstance(value, tuple):
-        return ",".join(_joined(item) for item in value)
-    return value
+    match value:
+        case tuple():
+            return ",".join(map(_joined, value))
+        case bool() | None:
+            return value
+        case int() if not -_LARGEST <= value < _LARGEST:
+            return hex(value)  # no reader has such a number
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
 
 
 def _joined(item: object) -> str:
-    return "=".join(map(str, item)) if isinstance(item, tuple) else str(item)
+    return "=".join(map(_joined, item)) if isinstance(item, tuple) else str(item)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
 
-AnySink = Annotated[StdoutSettings, Field(discriminator="type")]
+AnySink = Annotated[StdoutSettings | FalcosidekickSettings, Field(discriminator="type")]

@@ -1,0 +1,106 @@
+"""Events as Falco JSON to falcosidekick, or to the collector plugin of Falco itself: one POST for each.
+
+Never sends an event before the one before it of the same execution was taken; those of no execution keep their order
+as well. What was taken is not sent again while the daemon lives. Found by name through `plugin`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from sandboxd.outbound.again import seconds_until
+from sandboxd.outbound.post import Answer, NoAnswer, Poster
+from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.sink.base import Record, Sink, SinkRefused, SinkUnavailable
+from sandboxd.sink.falco_event import falco_line
+
+JSON = "application/json"
+_AGAIN_LATER = (429, 503)
+# What falcosidekick says of an event that it does not take; another 400 is not of the event, so the event is kept.
+_REFUSAL = b"Please send a valid request body"
+# How GET /ping is answered: by falcosidekick, by the same where its chart has that path on another port, and by Falco.
+_THERE = (
+    (200, b"pong"),
+    (400, b"Please send with post http method"),
+    (405, b"Only POST allowed"),
+)
+
+
+class FalcosidekickSink:
+    def __init__(self, settings: FalcosidekickSettings) -> None:
+        self._poster = Poster(f"sinks.{settings.name}", settings, settings.connections)
+        self._connections = settings.connections
+        self._compressed = settings.compression
+        self._ping = ("" if settings.url.endswith("/") else "/") + "ping"
+        self._taken: set[tuple[str, int]] = set()  # of the records whose sending has failed as a whole
+
+    async def send(self, records: Sequence[Record]) -> None:
+        if not records:
+            await self._prove()
+            return
+        queues = deque(_by_execution(record for record in records if (record.boot, record.seq) not in self._taken))
+        failures: list[SinkUnavailable | SinkRefused] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._connections, len(queues))):
+                group.create_task(self._work(queues, failures))
+        if failures:
+            raise next((failure for failure in failures if isinstance(failure, SinkRefused)), failures[0])
+        self._taken.clear()
+
+    async def close(self) -> None:
+        await self._poster.close()
+
+    async def _work(self, queues: deque[list[Record]], failures: list[SinkUnavailable | SinkRefused]) -> None:
+        """Ends at the first failure of any of these tasks, its own event sent to the end."""
+        while queues and not failures:
+            for record in queues.popleft():
+                if failures:
+                    return
+                try:
+                    await self._send(record)
+                except (SinkUnavailable, SinkRefused) as failure:
+                    failures.append(failure)
+                else:
+                    self._taken.add((record.boot, record.seq))
+
+    async def _send(self, record: Record) -> None:
+        body = falco_line(record)[:-1]
+        answer = await self._post(body, plain=not self._compressed)
+        if answer.status in (400, 415):  # also what falcosidekick says to a compressed event, and to a damaged one
+            answer = await self._post(body, plain=True)
+            self._compressed = self._compressed and not answer.ok
+        if answer.ok:
+            return
+        said = f"it answered {answer.status}"
+        if answer.status == 400 and answer.body.startswith(_REFUSAL):
+            raise SinkRefused(f"{said}: {_REFUSAL.decode()!r}", record.seq)
+        raise SinkUnavailable(said, seconds_until(answer.retry_after) if answer.status in _AGAIN_LATER else 0.0)
+
+    async def _post(self, body: bytes, *, plain: bool) -> Answer:
+        try:
+            return await self._poster.post(body, JSON, plain=plain)
+        except NoAnswer as error:
+            raise SinkUnavailable(str(error)) from error
+
+    async def _prove(self) -> None:
+        try:
+            answer = await self._poster.get(self._ping)
+        except NoAnswer as error:
+            raise SinkUnavailable(str(error)) from error
+        if not any(answer.status == status and answer.body.startswith(body) for status, body in _THERE):
+            raise SinkUnavailable(
+                f"it answered {answer.status} to GET /ping, and not as falcosidekick does; set url to where "
+                "falcosidekick or Falco's collector plugin listens"
+            )
+
+
+def _by_execution(records: Iterable[Record]) -> Iterable[list[Record]]:
+    """In the order of each one's first record. Those without an execution are one queue."""
+    queues: dict[str, list[Record]] = {}
+    for record in records:
+        queues.setdefault(dict(record.ids).get("execution_id", ""), []).append(record)
+    return queues.values()
+
+
+def create(settings: FalcosidekickSettings, _node: str) -> Sink:
+    return FalcosidekickSink(settings)
