@@ -1,0 +1,49 @@
+"""Every kind of event with whatever anyone could write into it, and as the record that a sink is given of it."""
+
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from sandboxd.audit.line import ORIGIN, Link, body, decode, encode
+from sandboxd.event import Event
+from sandboxd.sink.base import Record
+
+KINDS = tuple(Event.__subclasses__())
+
+_CHOSEN = (
+    "",
+    "\0",
+    "\ud800",
+    '"}\n{"rule":"fake"}',
+    "\x1b[2J\r\u2028\u202e",
+    "\U0001f600" * 400,
+    "\udcff" * 600,
+    "x" * 5000,
+)
+TEXT = st.one_of(st.sampled_from(_CHOSEN), st.text(st.characters(exclude_categories=())))
+
+
+def hostile(kind: type[Event]) -> st.SearchStrategy[Event]:
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{field.name: _values(hints[field.name]) for field in fields(kind)})
+
+
+def recorded(
+    event: Event, *, seq: int = 1, node: str = "node", time_ns: int = 1_000_000_000_000_000_001, prev: str = ""
+) -> Record:
+    """As read back from its line of the journal."""
+    link = Link(seq - 1, prev or ORIGIN.digest)
+    return decode(encode(body(event), link, "boot", node, time_ns)[:-1])
+
+
+def _values(hint: object) -> st.SearchStrategy[object]:
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if items[-1] is ...:
+            return st.lists(_values(items[0]), max_size=4).map(tuple)
+        return st.tuples(*map(_values, items))
+    if get_origin(hint) is UnionType:
+        return st.one_of(*map(_values, get_args(hint)))
+    return {str: TEXT, int: st.integers(), float: st.floats(), bool: st.booleans(), NoneType: st.none()}[hint]
