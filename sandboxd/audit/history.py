@@ -19,6 +19,7 @@ from sandboxd.audit.segment import Segment, lines, open_private, segments
 from sandboxd.sink.base import Record
 
 MAX_LINE_BYTES = 4 << 20  # an event of ours has less than 1 MiB in its worst case
+BREATH_RECORDS, BREATH_SECONDS = 32, 0.00001  # who reads in the daemon lets its other threads run so often
 MOVED = "the line is not the one that was indexed"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", re.ASCII)
 

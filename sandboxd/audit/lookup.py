@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from sandboxd.audit.history import Damage, Found, Gone, Place, opened, places, read
+from sandboxd.audit.history import BREATH_RECORDS, BREATH_SECONDS, Damage, Found, Gone, Place, opened, places, read
 from sandboxd.audit.journal import Position
 from sandboxd.audit.search import Search, matches
 from sandboxd.audit.segment import Segment, segments
@@ -21,9 +21,7 @@ from sandboxd.audit.shelf import MAX_SEQ, Shelf, Unusable
 
 PAGE_BYTES = 1 << 20
 MAX_DAMAGES = 100
-BREATH_SECONDS = 0.00001
 _BEHIND_ALL = 10**20  # a segment's name has 20 digits
-BREATH_RECORDS = 32
 
 
 @dataclass(frozen=True, slots=True)
