@@ -396,6 +396,43 @@ class SinkSkipped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseTaken(Event):
+    """An operator, or a rule of the configuration (`mapped_rule`), had something frozen, thawed, killed, quarantined or
+    a quarantine lifted.
+
+    `subject` is who asked, `target_id` what was named. `effects` has for each execution that lived what became of it:
+    frozen, thawed, killed, held (frozen and kept), unchanged, failed.
+    """
+
+    rule: ClassVar[str] = "response.taken"
+    priority: ClassVar[Priority] = "Warning"
+
+    measure: str
+    target: str  # sandbox, execution, tenant or subject
+    target_id: str
+    mapped_rule: str
+    comment: str
+    caller_method: str
+    effects: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRefused(Event):
+    """A response was asked for and not carried out: `reason` is the error's reason code."""
+
+    rule: ClassVar[str] = "response.refused"
+    priority: ClassVar[Priority] = "Warning"
+
+    measure: str
+    target: str
+    target_id: str
+    mapped_rule: str
+    comment: str
+    caller_method: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
     """`mode` is root, rootless-subuid or rootless-single; `recovered` counts sandboxes found from before."""
 

@@ -49,6 +49,7 @@ from sandboxd.redaction.redaction import Redaction, Redactions
 from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input
 from sandboxd.supervise import Clock, Supervision
+from sandboxd.suspension import Dossier, Suspension
 from sandboxd.trace_context import trace_id_of
 
 Item = Accepted | Chunk | Outcome
@@ -146,6 +147,7 @@ class _Line:
         self._span_open = False
         self._redaction: Redaction | None = None
         self._asked: EndReason | None = None
+        self.suspension: Suspension | None = None
         self._supervision: Supervision | None = None
         self._subject: Subject
         self._mediator: ExecMediator | None = None
@@ -288,8 +290,11 @@ class _Line:
             if profile.spec.mediate or profile.spec.report:
                 sandbox.mediate(self._mediated())
             supervision = Supervision(sandbox, planned.exec, self._executor.clock, self.queue, self._redaction)
+            # From here to its registration nothing else gets a turn: a quarantine finds it there, or is seen here.
+            self._executor.gate.require_free(self._caller)
             undo.pop_all()
         self._supervision = supervision
+        self.suspension = Suspension(runtime, supervision, Dossier(self._subject, planned.exec.limits))
         self._executor.registry.started(self._execution_id, planned.report)
         self.queue.on_chunk = self._keep
         if self._asked is not None:

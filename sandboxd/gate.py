@@ -13,12 +13,20 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from sandboxd.action import Action, ApprovalDecide, ExecutionStart, ProfileUse
+from sandboxd.action import (
+    Action,
+    ApprovalDecide,
+    ExecutionStart,
+    ProfileUse,
+    SandboxDelete,
+    SandboxPause,
+    SandboxResume,
+)
 from sandboxd.approval import answer, asking
 from sandboxd.approval.binding import Content, nothing
 from sandboxd.approval.office import Approvals
 from sandboxd.errors import PolicyDenied, Unenforceable
-from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
+from sandboxd.model import OPERATOR, Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.base import LIMIT_NAMES, PolicyEngine, refusal
 from sandboxd.policy.document import PolicyInput, ProfileFacts, Question, SandboxFacts
 from sandboxd.policy.history import Counters
@@ -31,6 +39,8 @@ MARGIN_SECONDS = 4.0
 # Returns at once and never raises: the question, its action's type, who asks, the sandbox's id, and the decision.
 Observer = Callable[[PolicyInput, str, Caller, str, Decision], None]
 _NONE = Obligations()
+QUARANTINED = "quarantined"
+_RESPONSES = (SandboxPause, SandboxResume, SandboxDelete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,12 @@ class Gate:
         deadline_seconds: float = 1.0 + MARGIN_SECONDS,
         approvals: Approvals | None = None,
         took: Callable[[float], None] | None = None,
+        barred: Callable[[Caller], str] = lambda _: "",
     ) -> None:
-        """`took` hears for each decision that was asked for how many seconds that took."""
+        """`took` hears for each decision that was asked for how many seconds that took.
+
+        `barred` says why that caller may do nothing at all for now; empty for everybody else.
+        """
         self._engine = engine
         self._node = node
         self._clock = clock
@@ -70,6 +84,7 @@ class Gate:
         self._approvals = approvals
         self._observer: Observer | None = None
         self._took = took
+        self._barred = barred
 
     @property
     def engine(self) -> PolicyEngine:
@@ -100,6 +115,8 @@ class Gate:
 
     async def decide(self, action: Action, caller: Caller, subject: Subject) -> Decision:
         """The decision, its `input_json` filled in. Cancellation is the only thing that is raised."""
+        if (why := self._barred(caller)) and not _is_response(action, caller):
+            return replace(refusal(QUARANTINED, why, self._engine.revision), message_for_agent=why)
         decision = await self._standing(action, caller, subject)
         if decision.verdict is Verdict.DENY:
             if not decision.approval_id:
@@ -107,6 +124,11 @@ class Gate:
         elif isinstance(action, ExecutionStart):
             self._counters.add(caller.tenant, executions=1)
         return decision
+
+    def require_free(self, caller: Caller) -> None:
+        """`PolicyDenied` for one who was quarantined after it was decided what he may do."""
+        if why := self._barred(caller):
+            raise PolicyDenied(why, reason=QUARANTINED, message_for_agent=why)
 
     def left(self, tenant: str, bytes_out: int) -> None:
         """So much output of that tenant's left a sandbox: rules may look at it."""
@@ -184,6 +206,11 @@ class Gate:
             return refusal("policy_timeout", "the policy engine did not answer in time", engine.revision)
         except Exception as error:  # noqa: BLE001  an engine is foreign code, and no failure of it may let an action through
             return refusal("policy_unavailable", f"the policy engine failed: {type(error).__name__}", engine.revision)
+
+
+def _is_response(action: Action, caller: Caller) -> bool:
+    """What operators answer an incident with: they lift a quarantine, too, be it their own."""
+    return isinstance(action, _RESPONSES) and OPERATOR in caller.roles
 
 
 def on_record_before(action: Action, decision: Decision) -> bool:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from sandboxd.errors import NotFound
+from sandboxd.errors import NotFound, PolicyDenied
 from sandboxd.model import OPERATOR, Caller, Chunk, EndReason, EnforcementReport, Outcome, Stream
+from sandboxd.suspension import Suspension
 
 RETAINED_PER_STREAM_BYTES = 1024 * 1024
 
@@ -42,6 +43,10 @@ class ExecutionRecord:
 
 class Running(Protocol):
     """What can be done to an execution that has not ended."""
+
+    @property
+    def suspension(self) -> Suspension | None:
+        """Of its sandbox; None until that is launched."""
 
     def end(self, reason: EndReason) -> None:
         """Ask for its end; the first reason given stays."""
@@ -122,16 +127,26 @@ class Registry:
         return bytes(kept[Stream.STDOUT]), bytes(kept[Stream.STDERR])
 
     async def kill(self, execution_id: str, signum: int | None, caller: Caller) -> None:
-        """Send a signal, or with None kill the whole tree (it ends KILLED). One that has ended already is no error."""
+        """Send a signal, or with None kill the whole tree (it ends KILLED). One that has ended already is no error.
+
+        What is kept as evidence only an operator ends: `PolicyDenied`.
+        """
         running = self._entry(execution_id, caller).running
         if running is None:
             return
+        if running.suspension is not None and running.suspension.held and OPERATOR not in caller.roles:
+            raise PolicyDenied("the execution is quarantined; operators alone can end it", reason="quarantined")
         if signum is None:
             running.end(EndReason.KILLED)
         else:
             await running.signal(signum)
 
     # --- the node itself
+
+    def known(self, matches: Callable[[ExecutionRecord], bool]) -> tuple[tuple[ExecutionRecord, Running | None], ...]:
+        """Whoever's they are; without a Running where they have ended."""
+        entries = (*self._ended.values(), *self._live.values())
+        return tuple((entry.record, entry.running) for entry in entries if matches(entry.record))
 
     @property
     def living(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sandboxd import ending
-from sandboxd.errors import RuntimeFailed
+from sandboxd.errors import RuntimeFailed, Unenforceable
 from sandboxd.model import (
     Collected,
     EndReason,
@@ -33,6 +33,7 @@ STOP_GRACE_SECONDS = 2.0
 COLLECT_SECONDS = 10.0
 TIDY_AFTER_SECONDS = 0.002  # the answer goes first: to take a sandbox apart keeps a CPU busy for as long as sending it
 NOTHING_COLLECTED = Collected((), (), limit_reached=False)
+EVEN_IF_HELD = (EndReason.KILLED, EndReason.NODE_SHUTDOWN)
 NOBODY_WAITS = (EndReason.CANCELLED, EndReason.NODE_SHUTDOWN)  # for the files
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,12 @@ class Supervision:
         self._limits = plan.limits
         self._clock = clock
         self._asked: EndReason | None = None
+        self._deferred: EndReason | None = None  # until it is released
         self._running = False
         self._over = False
+        self.begun = asyncio.Event()  # the program runs, or never will
+        self.frozen = False
+        self.held = False
         self._pumps: tuple[Pump, ...] = ()
         self._feeder: Feeder | None = None
         self._timers: dict[str, Timer] = {}
@@ -77,11 +82,32 @@ class Supervision:
         """Ask for the end of the whole tree. The first reason stays; once the main process ended it changes nothing."""
         if self._asked is not None or self._over:
             return
+        if self.held and reason not in EVEN_IF_HELD:
+            self._deferred = self._deferred or reason
+            return
         self._asked = reason
         if self._running:
             self._stop()
 
+    @property
+    def over(self) -> bool:
+        """Its end has come, or was asked for."""
+        return self._over or self._asked is not None
+
+    def hold(self) -> None:
+        """From now on nothing ends it but an operator, the node, and the program itself."""
+        self.held = True
+
+    def release(self) -> None:
+        """What would have ended it meanwhile does so now."""
+        self.held = False
+        if self._deferred is not None:
+            self.end(self._deferred)
+
     async def signal(self, signum: int) -> None:
+        """`Unenforceable` while it is frozen: it would wait, and arrive when nobody expects it."""
+        if self.frozen:
+            raise Unenforceable("the execution is frozen; kill it whole, or have it thawed first", reason="frozen")
         if self._running and not self._over:
             await self._sandbox.signal(self._plan.execution_id, signum)
 
@@ -109,6 +135,7 @@ class Supervision:
             self._complain("execution failed", error)
         finally:
             self._over = True
+            self.begun.set()
             self._wall_seconds = self._clock.time() - self._started_at if self._running else 0.0
             for timer in self._timers.values():
                 timer.cancel()
@@ -158,6 +185,7 @@ class Supervision:
                 os.close(fd)
         self._started_at = self._last_output = self._clock.time()
         self._running = True
+        self.begun.set()
         self.queue.on_room = self._resume
         self._resume()
         if self._asked is None:
@@ -196,8 +224,8 @@ class Supervision:
 
     def _check_idle(self) -> None:
         now = self._clock.time()
-        if any(pump.paused for pump in self._pumps):
-            self._last_output = now  # it is the consumer who is slow, not the program
+        if self.frozen or any(pump.paused for pump in self._pumps):
+            self._last_output = now  # it may not, or it is the consumer who is slow: not the program
         due = self._last_output + self._limits.idle_seconds
         if now >= due:
             self.end(EndReason.IDLE_TIMEOUT)

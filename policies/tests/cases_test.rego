@@ -446,6 +446,33 @@ cases := {
 		"verdict": "deny",
 		"codes": ["not_allowed"],
 	},
+	"an operator may freeze under any profile": {
+		"input": {
+			"action": {"type": "sandbox.pause"},
+			"caller": {"tenant": "local", "subject": "uid:0", "roles": ["operator"]},
+			"profile": {"name": "mine", "labels": {}},
+		},
+		"verdict": "allow",
+		"codes": [],
+	},
+	"an operator may quarantine a tenant of whose profile nothing is known": {
+		"input": {
+			"action": {"type": "sandbox.pause"},
+			"caller": {"tenant": "local", "subject": "webhook", "roles": ["operator"]},
+			"profile": {"name": "", "labels": {}},
+		},
+		"verdict": "allow",
+		"codes": [],
+	},
+	"who does not run the node ends nothing under a profile that nobody reviewed": {
+		"input": {
+			"action": {"type": "sandbox.delete"},
+			"caller": {"tenant": "local", "subject": "uid:1000", "roles": []},
+			"profile": {"name": "mine", "labels": {}},
+		},
+		"verdict": "deny",
+		"codes": ["not_allowed"],
+	},
 	"a connection is denied by name": {
 		"input": {
 			"action": {"type": "net.connect", "protocol": "tcp", "host": "example.org", "address": "192.0.2.1", "port": 443},

@@ -248,6 +248,21 @@ test_who_does_not_run_the_node_approves_nothing if {
 	as_expected(answer, cases["who does not run the node approves nothing"])
 }
 
+test_an_operator_may_freeze_under_any_profile if {
+	answer := data.sandboxd.decision with input as cases["an operator may freeze under any profile"].input
+	as_expected(answer, cases["an operator may freeze under any profile"])
+}
+
+test_an_operator_may_quarantine_a_tenant_of_whose_profile_nothing_is_known if {
+	answer := data.sandboxd.decision with input as cases["an operator may quarantine a tenant of whose profile nothing is known"].input
+	as_expected(answer, cases["an operator may quarantine a tenant of whose profile nothing is known"])
+}
+
+test_who_does_not_run_the_node_ends_nothing_under_a_profile_that_nobody_reviewed if {
+	answer := data.sandboxd.decision with input as cases["who does not run the node ends nothing under a profile that nobody reviewed"].input
+	as_expected(answer, cases["who does not run the node ends nothing under a profile that nobody reviewed"])
+}
+
 test_a_connection_is_denied_by_name if {
 	answer := data.sandboxd.decision with input as cases["a connection is denied by name"].input
 	as_expected(answer, cases["a connection is denied by name"])

@@ -16,6 +16,7 @@ from sandboxd.model import (
     Stream,
     Usage,
 )
+from sandboxd.suspension import Suspension
 
 CALLER = Caller("local", "uid:1", (), "x")
 STRANGER = Caller("other", "uid:1", (), "x")
@@ -27,6 +28,7 @@ REPORT = EnforcementReport(Isolation.PROCESS, ())
 class FakeRunning:
     asked: list[EndReason] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
+    suspension: Suspension | None = None
 
     def end(self, reason: EndReason) -> None:
         self.asked.append(reason)

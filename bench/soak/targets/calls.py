@@ -34,6 +34,8 @@ class _Executes:
 
 
 class _Running:
+    suspension = None
+
     def end(self, reason: EndReason) -> None:
         pass
 

@@ -42,6 +42,8 @@ for number, _event in enumerate(execute(bytes.fromhex(sys.argv[2]))):
 class Runs:
     """A living execution for the registry."""
 
+    suspension = None
+
     def __init__(self) -> None:
         self.done: list[object] = []
 
