@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -58,13 +58,14 @@ class Config(Section):
 
     @field_validator("sinks")
     @classmethod
-    def _each_sink_once(cls, sinks: tuple[AnySink, ...]) -> tuple[AnySink, ...]:
+    def _each_sink_once(cls, sinks: tuple[AnySink, ...], info: ValidationInfo) -> tuple[AnySink, ...]:
         # A sink's place in the journal goes by its name.
         names = [sink.name for sink in sinks]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} is there twice; give each sink a name of its own")
-        return sinks
+        listen = info.data.get("listen", ())  # nothing, if that is wrong already
+        return tuple(sink.placed(Path(listen[0].unix or "").parent) for sink in sinks) if listen else sinks
 
     @property
     def socket_path(self) -> Path:

@@ -25,22 +25,28 @@ def place(text: str) -> Loopback | Path:
     """`127.0.0.1:PORT`, `[::1]:PORT` or `unix:///PATH`; ValueError that says what would mend it."""
     if text.startswith(_UNIX):
         return _path(text.removeprefix(_UNIX))
+    host, port = address(text)
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(
+            "can be reached from elsewhere, and nobody who comes there is known; use 127.0.0.1:PORT, with a proxy that"
+            " authenticates in front of it"
+        )
+    return Loopback(host, port)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of `ADDRESS:PORT`, any address; ValueError that says what would mend it."""
     match = _TCP.fullmatch(text)
     if match is None:
         raise ValueError("is no address with a port; use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
     host, port = match["six"] or match["four"], int(match["port"])
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError as error:
         raise ValueError(f"has no address in it ({error}); use 127.0.0.1:PORT") from error
-    if not loopback:
-        raise ValueError(
-            "can be reached from elsewhere, and nobody who comes there is known; use 127.0.0.1:PORT, with a proxy that"
-            " authenticates in front of it"
-        )
     if not 1 <= port <= 65535:
         raise ValueError("has no port from 1 to 65535; use 127.0.0.1:PORT")
-    return Loopback(host, port)
+    return host, port
 
 
 def _path(text: str) -> Path:

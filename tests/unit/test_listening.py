@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.listening import PATH_MAX, Loopback, place
+from sandboxd.listening import PATH_MAX, Loopback, address, place
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,17 @@ def test_what_others_can_reach_is_refused_with_the_way_out(text: str) -> None:
 def test_everything_else_is_named_as_a_mistake(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         place(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("0.0.0.0:5060", ("0.0.0.0", 5060)), ("[::]:1", ("::", 1)), ("127.0.0.1:65535", ("127.0.0.1", 65535))],
+)
+def test_any_address_can_be_read(text: str, found: tuple[str, int]) -> None:
+    assert address(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "5060", "host:1", "::1:1", "1.2.3:1", "1.2.3.4:0", "1.2.3.4:65536"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="use 127"):
+        address(text)

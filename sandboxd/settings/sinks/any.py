@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
 
-AnySink = Annotated[StdoutSettings | FalcosidekickSettings, Field(discriminator="type")]
+AnySink = Annotated[StdoutSettings | FalcoGrpcSettings | FalcosidekickSettings, Field(discriminator="type")]

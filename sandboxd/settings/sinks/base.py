@@ -1,6 +1,7 @@
 """What every sink's section has; each sink adds its own in a file of its own. Used by `any`, and by `audit.cursor`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -38,3 +39,7 @@ class SinkSettings(Section):
         if isinstance(values, dict) and values.get("name", "") == "":
             return {**values, "name": values.get("type", "")}
         return values
+
+    def placed(self, directory: Path) -> Self:
+        """With what it leaves open about places filled in: in `directory` the daemon's own sockets are."""
+        return self

@@ -94,12 +94,11 @@ class _sourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_source.ValueTy
     INTERNAL: _source.ValueType  # 2
     internal: _source.ValueType  # 2
     Internal: _source.ValueType  # 2
-    PLUGIN: _source.ValueType  # 3
-    plugin: _source.ValueType  # 3
-    Plugin: _source.ValueType  # 3
 
 class source(_source, metaclass=_sourceEnumTypeWrapper):
-    """Where an event comes from, for clients that do not know the name of a source as text. Ours are always PLUGIN."""
+    """Where an event comes from, for clients that do not know the name of a source as text. Ours are always INTERNAL: Falco's
+    last versions had a further value for names that they did not know, on which clients as old as that stop.
+    """
 
 SYSCALL: source.ValueType  # 0
 syscall: source.ValueType  # 0
@@ -111,7 +110,4 @@ K8S_audit: source.ValueType  # 1
 INTERNAL: source.ValueType  # 2
 internal: source.ValueType  # 2
 Internal: source.ValueType  # 2
-PLUGIN: source.ValueType  # 3
-plugin: source.ValueType  # 3
-Plugin: source.ValueType  # 3
 Global___source: _TypeAlias = source  # noqa: Y015
