@@ -20,6 +20,8 @@ VERSION = 1
 FIRST_PREV = "0" * 64
 MAX_ITEMS = 256
 _DEEPEST = 16  # an event's lists of pairs have 2
+_TOO_DEEP = "…"
+_LARGEST = 2**63
 _IDS = tuple(field.name for field in fields(Event))
 _KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
 
@@ -58,20 +60,23 @@ def _put(into: dict[str, object], name: str, value: object) -> None:
         into[name] = value[:EXCERPT_CHARS]
         into.setdefault(f"{name}_sha256", _sha256(value))
     elif isinstance(value, tuple) and len(value) > MAX_ITEMS:
-        into[name] = [_item(item) for item in value[:MAX_ITEMS]]
+        into[name] = [_item(item, 1) for item in value[:MAX_ITEMS]]
         into[f"{name}_count"] = len(value)
     else:
         into[name] = _item(value)
 
 
-def _item(value: object) -> object:
+def _item(value: object, depth: int = 0) -> object:
+    """As `decode` takes it: a record is never refused, nor unreadable, for what was to be written."""
     if isinstance(value, tuple):
-        return [_item(item) for item in value[:MAX_ITEMS]]
+        return [_item(item, depth + 1) for item in value[:MAX_ITEMS]] if depth < _DEEPEST else _TOO_DEEP
     if isinstance(value, str) and len(value) > EXCERPT_CHARS:
         mark = f"…sha256:{_sha256(value)}"
         return value[: EXCERPT_CHARS - len(mark)] + mark
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no such number, and a record is never refused for its content
+        return str(value)  # JSON has no such number
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        return _item(hex(value))  # few readers of JSON have such a number, and of some length not even ours
     return value
 
 

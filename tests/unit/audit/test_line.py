@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from sandboxd.audit.line import ORIGIN, LineDamaged, Link, before, body, check, decode, encode, follow, timestamp
-from sandboxd.event import EXCERPT_CHARS, Event, ExecutionEnded, ExecutionRequested
-from tests.fakes.events import violated
+from sandboxd.event import EXCERPT_CHARS, ConfigReloaded, Event, ExecutionEnded, ExecutionRequested, JournalRepaired
+from tests.fakes.events import made, violated
 
 HOSTILE = [
     '\n{"rule":"fake","priority":"Emergency"}',
@@ -107,6 +107,28 @@ def _nested(depth: int) -> bytes:
 def test_field_deeper_than_any_event_is_damage(depth: int) -> None:
     with pytest.raises(LineDamaged, match="nested deeper"):
         decode(_nested(depth))
+
+
+@pytest.mark.parametrize("depth", [1, 15, 16, 17, 5000])
+def test_whatever_depth_is_written_can_be_read(depth: int) -> None:
+    deep: tuple[object, ...] = ("bottom",)
+    for _ in range(depth):
+        deep = (deep,)
+    written = line(made(ConfigReloaded, profiles=deep))
+    assert check(ORIGIN, written[:-1]) == follow(ORIGIN, written[:-1])
+    found = str(dict(decode(written[:-1]).fields)["profiles"])
+    assert found == str(deep) if depth < 16 else found.strip("(,)") == "'…'"
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_a_number_stays_one_where_readers_have_it(number: int) -> None:
+    assert dict(decode(line(made(JournalRepaired, removed_bytes=number))[:-1]).fields)["removed_bytes"] == number
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**5000], ids=["above", "below", "long"])
+def test_a_number_beyond_64_bits_is_written_in_hexadecimal(number: int) -> None:
+    found = dict(decode(line(made(JournalRepaired, removed_bytes=number))[:-1]).fields)["removed_bytes"]
+    assert isinstance(found, str) and hex(number).startswith(found[:400]) and len(found) <= EXCERPT_CHARS
 
 
 def test_line_that_can_be_read_but_not_written_is_damage() -> None:
