@@ -327,6 +327,7 @@ class AuditBadRecord(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     segment: _builtins.str
     """File of the journal."""
@@ -334,19 +335,22 @@ class AuditBadRecord(_message.Message):
     """Line in it, from 1."""
     seq: _builtins.int
     """The sequence number that is due there."""
+    fault: _builtins.str
+    """What is wrong with it: edited, missing, reordered, truncated, wrong_key, bad_signature or malformed."""
     reason: _builtins.str
-    """What is wrong with it."""
+    """The same in words."""
     def __init__(
         self,
         *,
         segment: _builtins.str = ...,
         line: _builtins.int = ...,
         seq: _builtins.int = ...,
+        fault: _builtins.str = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "reason", b"reason", "segment", b"segment", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "line", b"line", "reason", b"reason", "segment", b"segment", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,15 +366,35 @@ class AuditServiceVerifyResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     FIRST_BAD_FIELD_NUMBER: _builtins.int
     TORN_BYTES_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    SEALED_SEQ_FIELD_NUMBER: _builtins.int
+    SEALED_AT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     """Everything is as it was written."""
     records: _builtins.int
     """Good records, before the first bad one."""
     torn_bytes: _builtins.int
     """Bytes of a last line without its end: a record that is being written just now."""
+    first_seq: _builtins.int
+    """The first record there is; those before are gone by retention. 0 if there is none."""
+    last_seq: _builtins.int
+    """The last good one."""
+    checkpoints: _builtins.int
+    """Signed checkpoints."""
+    sealed_seq: _builtins.int
+    """The last record that a checkpoint covers: whoever can write the journal could have changed what is newer."""
+    key_id: _builtins.str
+    """What the last checkpoint names its key by."""
     @_builtins.property
     def first_bad(self) -> Global___AuditBadRecord:
         """Unset if there is none."""
+
+    @_builtins.property
+    def sealed_at(self) -> _timestamp_pb2.Timestamp:
+        """When that checkpoint was signed."""
 
     def __init__(
         self,
@@ -379,10 +403,16 @@ class AuditServiceVerifyResponse(_message.Message):
         records: _builtins.int = ...,
         first_bad: Global___AuditBadRecord | None = ...,
         torn_bytes: _builtins.int = ...,
+        first_seq: _builtins.int = ...,
+        last_seq: _builtins.int = ...,
+        checkpoints: _builtins.int = ...,
+        sealed_seq: _builtins.int = ...,
+        sealed_at: _timestamp_pb2.Timestamp | None = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_bad", b"first_bad"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_bad", b"first_bad", "sealed_at", b"sealed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_bad", b"first_bad", "ok", b"ok", "records", b"records", "torn_bytes", b"torn_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "first_bad", b"first_bad", "first_seq", b"first_seq", "key_id", b"key_id", "last_seq", b"last_seq", "ok", b"ok", "records", b"records", "sealed_at", b"sealed_at", "sealed_seq", b"sealed_seq", "torn_bytes", b"torn_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -422,6 +452,10 @@ class AuditSink(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_AT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FILTERED_RECORDS_FIELD_NUMBER: _builtins.int
+    LOST_RECORDS_FIELD_NUMBER: _builtins.int
+    REFUSED_RECORDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the configuration."""
     type: _builtins.str
@@ -440,6 +474,14 @@ class AuditSink(_message.Message):
     """Of these, the last ones in a row; 0 when it is well."""
     last_error: _builtins.str
     """What it said when it last refused."""
+    state: _builtins.str
+    """`ok`, `failing`, `stuck` (it neither takes nor refuses) or `damaged` (the journal cannot be read any further)."""
+    filtered_records: _builtins.int
+    """Records that its filter left out."""
+    lost_records: _builtins.int
+    """Records that retention took before it did."""
+    refused_records: _builtins.int
+    """Records that it refused for good, and was not given again."""
     @_builtins.property
     def last_error_at(self) -> _timestamp_pb2.Timestamp:
         """When that was; unset if it never did."""
@@ -462,10 +504,14 @@ class AuditSink(_message.Message):
         last_error: _builtins.str = ...,
         last_error_at: _timestamp_pb2.Timestamp | None = ...,
         last_success_at: _timestamp_pb2.Timestamp | None = ...,
+        state: _builtins.str = ...,
+        filtered_records: _builtins.int = ...,
+        lost_records: _builtins.int = ...,
+        refused_records: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_error_at", b"last_error_at", "last_success_at", b"last_success_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "lag_records", b"lag_records", "lag_seconds", b"lag_seconds", "last_error", b"last_error", "last_error_at", b"last_error_at", "last_success_at", b"last_success_at", "name", b"name", "required", b"required", "retries", b"retries", "sent_records", b"sent_records", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "filtered_records", b"filtered_records", "lag_records", b"lag_records", "lag_seconds", b"lag_seconds", "last_error", b"last_error", "last_error_at", b"last_error_at", "last_success_at", b"last_success_at", "lost_records", b"lost_records", "name", b"name", "refused_records", b"refused_records", "required", b"required", "retries", b"retries", "sent_records", b"sent_records", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
