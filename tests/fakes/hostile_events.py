@@ -30,6 +30,12 @@ def hostile(kind: type[Event]) -> st.SearchStrategy[Event]:
     return st.builds(kind, **{field.name: _values(hints[field.name]) for field in fields(kind)})
 
 
+def nasty(kind: type[Event]) -> Event:
+    """One with no field empty, and all that text can do in each of its texts."""
+    hints = get_type_hints(kind)
+    return kind(**{field.name: _nasty(hints[field.name], field.name) for field in fields(kind)})
+
+
 def recorded(
     event: Event, *, seq: int = 1, node: str = "node", time_ns: int = 1_000_000_000_000_000_001, prev: str = ""
 ) -> Record:
@@ -47,3 +53,14 @@ def _values(hint: object) -> st.SearchStrategy[object]:
     if get_origin(hint) is UnionType:
         return st.one_of(*map(_values, get_args(hint)))
     return {str: TEXT, int: st.integers(), float: st.floats(), bool: st.booleans(), NoneType: st.none()}[hint]
+
+
+def _nasty(hint: object, name: str) -> object:
+    if name == "trace_id":
+        return "a1" * 16
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        return tuple(_nasty(item, name) for item in items if item is not ...) * (2 if items[-1] is ... else 1)
+    if get_origin(hint) is UnionType:
+        hint = get_args(hint)[0]
+    return {str: 'é\0\ud800"\n\x1b[2J\u202e\U0001f600', int: -7, float: 0.1, bool: True}[hint]

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
 
-AnySink = Annotated[StdoutSettings | FalcoGrpcSettings | FalcosidekickSettings, Field(discriminator="type")]
+AnySink = Annotated[
+    StdoutSettings | FalcoGrpcSettings | FalcosidekickSettings | OtlpSettings, Field(discriminator="type")
+]
