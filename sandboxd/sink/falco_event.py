@@ -45,13 +45,13 @@ _NAMES_OF_NOUN = {
     ("syscall", "errno"): "evt.res",
 }
 # All other names are ours, below what their event is about; digests are the audit's.
-_PREFIXES = {"policy": "opa", "approval": "opa", "journal": "audit", "sink": "audit"}
+_PREFIXES = {"policy": "opa", "approval": "opa", "journal": "audit.journal", "sink": "audit.sink"}
 _EVERY = ("evt.time", "evt.type", "evt.hostname", "audit.seq", "audit.boot")
 
 # What an output sentence tells besides ids: closed sets of words, and left out where it is no such word.
 _TOLD = ("action", "verdict", "end_reason", "layer")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,31}", re.ASCII)
-_ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LONE = re.compile("[\ud800-\udfff]")
 _LARGEST = 2**63
 

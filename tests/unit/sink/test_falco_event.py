@@ -1,10 +1,12 @@
+import hashlib
 import json
+import math
 
 import pytest
 
 from sandboxd.audit.line import ORIGIN, body, decode, encode
-from sandboxd.sink.base import Record
-from sandboxd.sink.falco_event import falco_event, falco_line, time_ns
+from sandboxd.sink.base import FieldValue, Record
+from sandboxd.sink.falco_event import falco_event, falco_line, field_name, output_fields, time_ns
 from tests.fakes.events import violated
 
 HOSTILE = '\n{"rule":"fake"}\x1b[2J\u2028\0\ud800"'
@@ -20,7 +22,8 @@ def test_event_has_falcos_shape() -> None:
     assert list(event) == ["time", "rule", "priority", "source", "hostname", "output", "tags", "output_fields"]
     assert event["time"] == "2001-09-09T01:46:40.000000001Z"
     assert (event["rule"], event["priority"], event["source"]) == ("sandbox.violated", "Warning", "sandboxd")
-    assert str(event["output"]).startswith("01:46:40.000000001: Warning sandbox.violated")
+    ids = f"execution={'e' * 32} sandbox={'5' * 32}"
+    assert event["output"] == f"01:46:40.000000001: Warning sandbox.violated (layer=seccomp {ids})"
     assert event["tags"] == ["sandboxd", "sandbox"]
     fields = event["output_fields"]
     assert isinstance(fields, dict)
@@ -40,6 +43,87 @@ def test_tenant_text_stays_in_values(detail: str) -> None:
     assert all(0x20 <= byte < 0x7F for byte in line[:-1])
     assert json.loads(line) == event
     assert len(line) < 4096
+
+
+@pytest.mark.parametrize("told", [HOSTILE, "a b", "x" * 33, "1", ""])
+def test_an_output_sentence_tells_only_plain_words_and_our_ids(told: str) -> None:
+    ids = (("execution_id", told), ("sandbox_id", "G"))
+    made = Record(1, "b", "n", "2001-09-09T01:46:40.000000001Z", "r.s", "Notice", ids, (("verdict", told),))
+    assert falco_event(made)["output"] == "01:46:40.000000001: Notice r.s"
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "key"),
+    [
+        ("execution.requested", "command", "proc.cmdline"),
+        ("execution.requested", "command_sha256", "audit.command_sha256"),
+        ("execution.requested", "agent_session_id", "agent.session_id"),
+        ("execution.ended", "exit_code", "sandbox.exit_code"),
+        ("process.exec_decided", "image", "proc.exepath"),
+        ("process.exec_decided", "parent_pid", "proc.ppid"),
+        ("policy.decided", "verdict", "opa.verdict"),
+        ("policy.reloaded", "version", "opa.version"),
+        ("daemon.started", "version", "sandbox.version"),
+        ("syscall.denied", "name", "syscall.type"),
+        ("syscall.denied", "errno", "evt.res"),
+        ("sink.skipped", "seq", "audit.sink.seq"),
+        ("journal.repaired", "segment", "audit.journal.segment"),
+    ],
+)
+def test_falcos_name_is_taken_where_one_means_the_same(rule: str, name: str, key: str) -> None:
+    assert field_name(rule, name) == key
+
+
+def test_the_program_of_an_exec_has_its_name_as_well() -> None:
+    assert fields_of(("image", "/usr/bin/python3.11"), rule="process.exec_decided")["proc.name"] == "python3.11"
+
+
+def test_ids_that_are_empty_are_left_out() -> None:
+    ids = (("tenant", "t"), ("execution_id", ""), ("sandbox_id", ""))
+    made = Record(1, "b", "n", "2001-09-09T01:46:40.000000001Z", "r.s", "Notice", ids, (("x", ""),))
+    assert falco_event(made)["output_fields"] == {
+        "evt.time": 1_000_000_000_000_000_001,
+        "evt.type": "r.s",
+        "evt.hostname": "n",
+        "audit.seq": 1,
+        "audit.boot": "b",
+        "sandbox.tenant": "t",
+        "sandbox.x": "",
+    }
+
+
+def test_of_a_string_over_512_bytes_the_digest_stands_beside_it() -> None:
+    text = "é" * 300
+    fields = fields_of(("x", text))
+    assert fields == {"sandbox.x": "é" * 254 + "…", "audit.x_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    assert fields_of(("x", "é" * 256)) == {"sandbox.x": "é" * 256}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_digest_on_record_is_kept(order: int) -> None:
+    fields = fields_of(*(("x", "é" * 300), ("x_sha256", "of more"))[::order])
+    assert fields["audit.x_sha256"] == "of more"
+
+
+def test_what_strict_readers_of_json_refuse_is_replaced() -> None:
+    fields = fields_of(
+        ("a", "x\ud800y"), ("b", math.nan), ("c", 2**63), ("d", -(2**63)), ("e", ("\udfff", True)), ("f", False)
+    )
+    assert fields == {
+        "sandbox.a": "x\ufffdy",
+        "sandbox.b": "nan",
+        "sandbox.c": "0x8000000000000000",
+        "sandbox.d": -(2**63),
+        "sandbox.e": "\ufffd,True",
+        "sandbox.f": False,
+    }
+
+
+def fields_of(*fields: tuple[str, FieldValue], rule: str = "r.s") -> dict[str, object]:
+    """Without those that every event has."""
+    made = Record(1, "b", "n", "2001-09-09T01:46:40.000000001Z", rule, "Notice", (), fields)
+    return {name: value for name, value in output_fields(made).items() if name.split(".")[0] != "evt"
+            and name not in ("audit.seq", "audit.boot")}  # fmt: skip
 
 
 def test_lists_become_one_string() -> None:
