@@ -29,7 +29,7 @@ from sandboxd.approval.clock import ForwardClock, steady
 from sandboxd.approval.desk import Desk, Fatigue
 from sandboxd.approval.office import Approvals
 from sandboxd.approval.store import DIRECTORY, Store
-from sandboxd.audit.cursor import Feed
+from sandboxd.audit.feed import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.clock import LoopClock
 from sandboxd.config import Config
@@ -43,6 +43,7 @@ from sandboxd.model import EndReason, Isolation
 from sandboxd.profile.load import ProfileSet, load_profiles
 from sandboxd.readiness import Readiness
 from sandboxd.redaction.redaction import Redactions
+from sandboxd.refusals import Refusals
 from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
@@ -78,6 +79,7 @@ class Daemon:
         self._status = "starting"
         limits = settings.limits
         self._analyser = Analyser()
+        self._refusals = Refusals(settings.audit.refusals_per_minute, time.monotonic)
         self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
         self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
         self._feeds: list[Feed] = []
@@ -119,6 +121,7 @@ class Daemon:
         self._feeds = [self._feed(settings, sink) for settings, sink in self._sinks]
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         feeds.append(asyncio.create_task(self._approvals.run()))
+        counting = asyncio.create_task(self._refusals.run(self._recorder.record))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
         server = metrics = None
         code, reason = EX_SOFTWARE, "start_failed"
@@ -138,6 +141,8 @@ class Daemon:
             if server is not None:
                 await server.stop(STOP_SECONDS)
                 await self._readiness.close()
+            counting.cancel()
+            await asyncio.wait({counting})
             await self._record_stop(reason)
             await _end(feeds)
         return code
@@ -224,6 +229,7 @@ class Daemon:
             self._registry,
             self._analyser,
             LoopClock(asyncio.get_running_loop()),
+            refusals=self._refusals,
             redactions=Redactions(self._settings.redaction.catalogue, self._settings.redaction.requests),
         )
         self._readiness = Readiness(self._admission, self._recorder, lambda: self._gate.engine)

@@ -52,13 +52,19 @@ class ExecutionRequested(Event):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRefused(Event):
-    """Something other than policy refused: `reason` is the error's reason code."""
+    """Something refused: `reason` is the error's reason code, or that of policy where nothing else is on record of it.
+
+    Of a caller that is refused all the time not each one is on record: this is the last of `count` alike, and
+    `suppressed` of them have no event of their own, whatever led to them (`audit.refusals_per_minute`).
+    """
 
     rule: ClassVar[str] = "execution.refused"
     priority: ClassVar[Priority] = "Notice"
 
     reason: str
     message: str
+    count: int = 1
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +300,8 @@ class ProcessExecDecided(Event):
     """A process of the sandbox is about to become another program. `image` is where its path led when it was asked.
 
     The process may name another file once it is answered: `degraded` and `absent` of execution.started tell whether
-    the layers hold that bound what can run at all. `layer` refused it; empty if it went ahead.
+    the layers hold that bound what can run at all. `layer` refused it; empty if it went ahead. Of many that are refused
+    for one reason this is the last of `count`, and `suppressed` of them have no event of their own.
     """
 
     rule: ClassVar[str] = "process.exec_decided"
@@ -311,6 +318,8 @@ class ProcessExecDecided(Event):
     engine: str
     remembered: bool
     layer: str
+    count: int = 1
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

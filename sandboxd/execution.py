@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 
@@ -46,6 +47,7 @@ from sandboxd.profile.plan import Plan, plan
 from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
 from sandboxd.profile_use import asked_of, use_profile
 from sandboxd.redaction.redaction import Redaction, Redactions
+from sandboxd.refusals import Refusals
 from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input
 from sandboxd.supervise import Clock, Supervision
@@ -54,6 +56,7 @@ from sandboxd.trace_context import trace_id_of
 
 Item = Accepted | Chunk | Outcome
 
+REFUSALS_PER_MINUTE = 120  # of each caller are on record one by one, unless the node is told otherwise
 RESERVED = ("sandbox_id", "context_id", "idempotency_key", "detach", "workspace_mode")
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class Executor:
         clock: Clock,
         ids: Callable[[], str] = new_id,
         redactions: Redactions | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.profiles = profiles
         self.gate = gate
@@ -90,6 +94,7 @@ class Executor:
         self.clock = clock
         self.ids = ids
         self.redactions = redactions or Redactions()
+        self.refusals = refusals or Refusals(REFUSALS_PER_MINUTE, time.monotonic)
         self._lines: set[asyncio.Task[Outcome]] = set()
 
     async def execute(self, request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Item, None]:
@@ -167,12 +172,15 @@ class _Line:
 
     async def run(self) -> Outcome:
         outcome = self._outcome_without_run(EndReason.RUNTIME_FAILED)
+        if self._executor.refusals.are_counted(self._caller):
+            self._span.hold()
         try:
             await self._span.requested(self._request)
             self._span_open = True
             outcome = await self._admitted()
-        except PolicyDenied:
+        except PolicyDenied as denied:
             outcome = self._outcome_without_run(EndReason.POLICY_DENIED)
+            self._counted(denied)
             raise
         except SandboxdError as error:
             await self._refused(error)
@@ -211,6 +219,7 @@ class _Line:
         self._patience_ends = self._patience_ends or now + approvals.wait_seconds
         executor.registry.add(self._record(), self)
         try:
+            await self._span.release()
             self._parked = asyncio.create_task(approvals.granted(denied.approval_id, self._patience_ends - now))
             if self._asked is not None:
                 self._parked.cancel()
@@ -283,6 +292,7 @@ class _Line:
 
     async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
         """Steps 6 and 7. From the launch on, every way out destroys the sandbox."""
+        await self._span.release()
         sandbox = await runtime.launch(planned.launch)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(sandbox.destroy)
@@ -315,6 +325,7 @@ class _Line:
     async def _told(self, outcome: Outcome) -> None:
         """Nothing of the program is alive any more: on record first, then to the caller."""
         if self._mediator is not None:
+            await self._mediator.settled()
             outcome = self._mediator.amended(outcome)
         if self._redaction is not None:
             outcome = self._redaction.outcome(outcome)
@@ -337,7 +348,7 @@ class _Line:
 
     async def _refused(self, error: SandboxdError) -> None:
         """Nothing ran. If this cannot be recorded either, the caller still gets the first error."""
-        if not self._span_open:
+        if not self._span_open or self._counted(error):
             return
         self._span_open = False
         try:
@@ -345,11 +356,23 @@ class _Line:
         except AuditUnavailable as unavailable:
             self._complain("refusal is not on record", unavailable)
 
+    def _counted(self, error: SandboxdError) -> bool:
+        """Whether this caller has had its share of refusals on record, and no more of this one is than a number."""
+        if self._span.holds:
+            self._span_open = False
+            self._executor.refusals.count(self._span.refusal(error))
+            return True
+        self._executor.refusals.recorded(self._caller)
+        return False
+
     async def _ended(self, outcome: Outcome) -> None:
         """The caller's result stands whether this can be recorded or not; the recorder then refuses what comes next."""
         if not self._span_open:
             return
         self._span_open = False
+        if self._span.holds:  # it ran no more than what is refused, and was cancelled
+            self._executor.refusals.count(self._span.withdrawn(outcome.end_reason))
+            return
         try:
             await self._span.ended(outcome)
         except AuditUnavailable as unavailable:

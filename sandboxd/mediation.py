@@ -5,8 +5,9 @@ Fails closed: what cannot be decided, carried out or recorded is refused. Never 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sandboxd.action import ProcessExec
 from sandboxd.approval.answer import APPROVAL_REQUIRED
@@ -19,10 +20,20 @@ from sandboxd.span import Span
 
 MOST_VIOLATIONS = 16
 MOST_MESSAGES = 3
+EACH_ON_RECORD = 64  # of those refused for one reason; then the 128th, the 256th and so on, and the last
+OTHER = "other"
 MOST_WAIT_SECONDS = 4.0  # for people; init waits ten for all of it, and meanwhile the sandbox's other execs wait too
 _SHOWN_CHARS = 200
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Refused:
+    action: ProcessExec
+    decision: Decision
+    engine: str
+    count: int = 1
 
 
 class ExecMediator:
@@ -42,20 +53,27 @@ class ExecMediator:
         self._caller = caller
         self._subject = subject
         self._denied: dict[str, tuple[str, int]] = {}  # reason code → first image, how often
+        self._tried: Counter[str] = Counter()  # by reason code, as the next
+        self._owed: dict[str, _Refused] = {}  # the last that is not on record, with how many it stands for
         self._messages: dict[str, None] = {}
 
     async def may_exec(self, action: ProcessExec) -> bool:
         engine = self._gate.engine.name
         decision = _only_yes_or_no(await self._decided(action))
         allowed = decision.verdict in (Verdict.ALLOW, Verdict.WARN)
+        if not allowed:
+            return await self._refuse(_Refused(action, decision, engine))
         try:
-            await self._span.exec_decided(action, decision, engine, "" if allowed else "policy")
+            await self._span.exec_decided(action, decision, engine, "")
         except AuditUnavailable as error:
             log.error("an exec is not on record, so it is refused", extra={"error": str(error)})
             return False
-        if not allowed:
-            self._remember(action, decision)
-        return allowed
+        return True
+
+    async def settled(self) -> None:
+        """What was only counted is on record, or logged as not."""
+        for code, owed in tuple(self._owed.items()):
+            await self._tell(code, owed)
 
     async def refused(self, calls: RefusedCalls) -> None:
         try:
@@ -86,8 +104,29 @@ class ExecMediator:
             return decision
         return await self._gate.decide(action, self._caller, self._subject())
 
-    def _remember(self, action: ProcessExec, decision: Decision) -> None:
-        code = decision.reasons[0].code if decision.reasons else "policy_denied"
+    async def _refuse(self, refused: "_Refused") -> bool:
+        """Always no. Of a program that tries again and again not each attempt is on record: nobody is to fill that."""
+        code = refused.decision.reasons[0].code if refused.decision.reasons else "policy_denied"
+        self._remember(code, refused.action, refused.decision)
+        if code not in self._tried and len(self._tried) >= MOST_VIOLATIONS:
+            code = OTHER
+        self._tried[code] += 1
+        refused.count = 1 + (self._owed[code].count if code in self._owed else 0)
+        self._owed[code] = refused
+        if self._tried[code] <= EACH_ON_RECORD or self._tried[code].bit_count() == 1:
+            await self._tell(code, refused)
+        return False
+
+    async def _tell(self, code: str, refused: "_Refused") -> None:
+        del self._owed[code]
+        try:
+            await self._span.exec_decided(refused.action, refused.decision, refused.engine, "policy", refused.count)
+        except AuditUnavailable as error:
+            refused.count += self._owed[code].count if code in self._owed else 0
+            self._owed[code] = refused
+            log.error("a refused exec is not on record", extra={"error": str(error), "count": refused.count})
+
+    def _remember(self, code: str, action: ProcessExec, decision: Decision) -> None:
         named = action.image if self._redaction is None else self._redaction.text(action.image)
         image, count = self._denied.get(code, (named, 0))
         if count or len(self._denied) < MOST_VIOLATIONS:

@@ -28,6 +28,7 @@ from sandboxd.model import (
     ArgvProgram,
     Caller,
     Decision,
+    EndReason,
     EnforcementReport,
     EnforcementRow,
     ExecuteRequest,
@@ -95,16 +96,37 @@ def redacted_input(request: ExecuteRequest, caller: Caller) -> bytes:
 
 
 class Span:
-    """Every method raises `AuditUnavailable` if the event is not on record when it returns."""
+    """Every method raises `AuditUnavailable` if the event is not on record when it returns.
+
+    Between `hold` and `release` nothing is written, and nothing may run: what is then refused leaves no record but a
+    count (`refusals`).
+    """
 
     def __init__(self, log: EventLog, caller: Caller, execution_id: str, sandbox_id: str, trace_id: str) -> None:
         self.policy_revision = ""
         self.trace_id = trace_id
         self.redaction: Redaction | None = None  # of what is written from now on
         self._log = log
+        self._held: list[Event | bytes] | None = None
         self._caller = caller
         self._execution_id = execution_id
         self._sandbox_id = sandbox_id
+
+    @property
+    def holds(self) -> bool:
+        return self._held is not None
+
+    def hold(self) -> None:
+        self._held = []
+
+    async def release(self) -> None:
+        """From now on what is told is written, and first of all what was until now."""
+        held, self._held = self._held or (), None
+        for each in held:
+            if isinstance(each, bytes):
+                self._log.store(each)
+            else:
+                await self._log.record(each)
 
     async def requested(self, request: ExecuteRequest) -> None:
         input_sha256 = self._stored(redacted_input(request, self._caller))
@@ -112,7 +134,7 @@ class Span:
             request = self.redaction.request(request)
         command = command_of(request)
         language = "" if isinstance(request.program, ArgvProgram) else request.program.language
-        await self._log.record(
+        await self._record(
             ExecutionRequested(
                 *self._ids(),
                 profile=request.profile,
@@ -133,7 +155,7 @@ class Span:
     async def decided(self, action: str, decision: Decision, engine: str, profile_revision: str = "") -> None:
         self.policy_revision = decision.revision
         input_sha256 = self._stored(decision.input_json)
-        await self._log.record(
+        await self._record(
             PolicyDecided(
                 *self._ids(),
                 action=action,
@@ -147,7 +169,7 @@ class Span:
         )
 
     async def started(self, profile: str, profile_digest: str, report: EnforcementReport, host_uid: int) -> None:
-        await self._log.record(
+        await self._record(
             ExecutionStarted(
                 *self._ids(),
                 profile=profile,
@@ -160,11 +182,13 @@ class Span:
             )
         )
 
-    async def exec_decided(self, action: ProcessExec, decision: Decision, engine: str, layer: str) -> None:
+    async def exec_decided(
+        self, action: ProcessExec, decision: Decision, engine: str, layer: str, count: int = 1
+    ) -> None:
         image, command, cwd = action.image, " ".join(action.argv), action.cwd
         if self.redaction is not None:
             image, command, cwd = map(self.redaction.text, (image, command, cwd))
-        await self._log.record(
+        await self._record(
             ProcessExecDecided(
                 *self._ids(decision.revision),
                 image=image,
@@ -179,11 +203,13 @@ class Span:
                 engine=engine,
                 remembered=decision.remembered,
                 layer=layer,
+                count=count,
+                suppressed=count - 1,
             )
         )
 
     async def syscalls_denied(self, name: str, calls: RefusedCalls) -> None:
-        await self._log.record(
+        await self._record(
             SyscallDenied(
                 *self._ids(),
                 name=name,
@@ -198,15 +224,23 @@ class Span:
         )
 
     async def refused(self, error: SandboxdError) -> None:
-        await self._log.record(ExecutionRefused(*self._ids(), reason=error.reason, message=error.message))
+        await self._record(self.refusal(error))
+
+    def refusal(self, error: SandboxdError) -> ExecutionRefused:
+        """What `refused` puts on record."""
+        return ExecutionRefused(*self._ids(), reason=error.reason, message=error.message)
+
+    def withdrawn(self, reason: EndReason) -> ExecutionRefused:
+        """What stands for an execution that was given up before anything of it was on record."""
+        return ExecutionRefused(*self._ids(), reason=reason.value.lower(), message="its caller gave it up")
 
     async def ended(self, outcome: Outcome) -> None:
         for violation in outcome.violations:
-            await self._log.record(
+            await self._record(
                 SandboxViolated(*self._ids(), layer=violation.layer, code=violation.code, detail=violation.detail)
             )
         usage = outcome.usage
-        await self._log.record(
+        await self._record(
             ExecutionEnded(
                 *self._ids(),
                 end_reason=outcome.end_reason,
@@ -226,7 +260,17 @@ class Span:
     def _stored(self, input_json: bytes) -> str:
         if not input_json:
             return ""  # the action could not even be written as an input
-        return self._log.store(input_json if self.redaction is None else self.redaction.document(input_json))
+        document = input_json if self.redaction is None else self.redaction.document(input_json)
+        if self._held is None:
+            return self._log.store(document)
+        self._held.append(document)
+        return _sha256(document)
+
+    async def _record(self, event: Event) -> None:
+        if self._held is None:
+            await self._log.record(event)
+        else:
+            self._held.append(event)
 
     def _ids(self, revision: str = "") -> tuple[str, str, str, str, str, str]:
         """The fields common to all events, in their order; of another decision than the one to start, its revision."""

@@ -93,7 +93,8 @@ class Tally:
 
     def _decided(self, action: str, event: PolicyDecided | ProcessExecDecided) -> None:
         verdict = event.verdict if event.verdict in VERDICTS else OTHER
-        self.decisions[action if action in ACTIONS else OTHER, verdict, event.remembered] += 1
+        count = event.count if isinstance(event, ProcessExecDecided) else 1
+        self.decisions[action if action in ACTIONS else OTHER, verdict, event.remembered] += count
         if not _FAILURES.isdisjoint(event.reason_codes):
             self.failures.update(_FAILURES.intersection(event.reason_codes))
 
@@ -104,7 +105,7 @@ class Tally:
         self.ended[event.end_reason if event.end_reason in _END_REASONS else OTHER] += 1
 
     def _refused(self, event: ExecutionRefused) -> None:
-        self.refused[event.reason if event.reason in _REFUSALS else OTHER] += 1
+        self.refused[event.reason if event.reason in _REFUSALS else OTHER] += event.count
 
     def _approval(self, event: Event) -> None:
         self.approvals[APPROVALS[type(event)]] += 1

@@ -12,6 +12,7 @@ class Audit(Section):
 
     Without `retain_seconds` and `retain_bytes` nothing is ever deleted. `on_failure` is for what runs when the journal
     cannot be written: what is new is refused in any case.
+    `refusals_per_minute`: so many refused requests of each caller are on record one by one, the others are counted.
     """
 
     durability: Literal["write", "fsync"] = "write"
@@ -21,6 +22,7 @@ class Audit(Section):
     retain_seconds: Annotated[float, Field(ge=60)] | None = None
     retain_bytes: Annotated[int, Field(ge=128 * 1024)] | None = None
     on_failure: Literal["continue", "kill"] = "continue"
+    refusals_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 120
 
     @model_validator(mode="after")
     def _room_for_a_segment(self) -> "Audit":

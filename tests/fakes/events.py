@@ -1,6 +1,7 @@
 """Audit events for tests."""
 
-from typing import ClassVar, get_origin, get_type_hints
+from dataclasses import MISSING, fields
+from typing import get_origin, get_type_hints
 
 from sandboxd.event import Event, SandboxViolated
 
@@ -22,7 +23,8 @@ def violated(detail: str = "", *, tenant: str = "local") -> SandboxViolated:
 
 
 def made(kind: type[Event], **values: object) -> Event:
-    """One of that kind: empty where nothing is said."""
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if get_origin(hint) is not ClassVar}
-    empty = {name: _EMPTY.get(get_origin(hint) or hint) for name, hint in hints.items()}
+    """One of that kind: empty, or as by default, where nothing is said."""
+    hints = get_type_hints(kind)
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    empty = {name: _EMPTY.get(get_origin(hints[name]) or hints[name]) for name in required}
     return kind(**{**empty, **values})  # type: ignore[arg-type]

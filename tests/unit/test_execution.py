@@ -54,6 +54,7 @@ from sandboxd.model import (
 )
 from sandboxd.policy.document import Seen
 from sandboxd.profile.load import ProfileSet, load_profiles
+from sandboxd.refusals import Refusals
 from tests.fakes.approvals import ESCALATE, Office
 from tests.fakes.policy import FakeEngine
 from tests.fakes.recorder import FakeRecorder
@@ -82,6 +83,7 @@ class Node:
     registry: Registry = field(default_factory=lambda: Registry(16, 1 << 20, lambda: 1.0))
     analyser: Analyser = field(default_factory=lambda: Analyser(deadline_seconds=60.0, wait_seconds=60.0))
     approvals: Approvals | None = None
+    refusals: Refusals = field(default_factory=lambda: Refusals(3, lambda: 0.0))
 
     def __post_init__(self) -> None:
         ids = iter(range(1, 1 << 20))
@@ -95,6 +97,7 @@ class Node:
             self.analyser,
             asyncio.get_running_loop(),
             lambda: f"{next(ids):032x}",
+            refusals=self.refusals,
         )
 
     def execute(self, request: ExecuteRequest = REQUEST) -> AsyncGenerator[Item, None]:

@@ -44,6 +44,7 @@ STEPS = frozenset(
         "span",
         "profile_use",
         "recovery",
+        "refusals",
         "voting",
     }
 )

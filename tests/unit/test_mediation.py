@@ -14,7 +14,7 @@ from sandboxd.action import ProcessExec
 from sandboxd.approval.office import Approvals
 from sandboxd.event import ProcessExecDecided, SandboxViolated, SyscallDenied
 from sandboxd.gate import Gate, Subject
-from sandboxd.mediation import MOST_VIOLATIONS, ExecMediator
+from sandboxd.mediation import EACH_ON_RECORD, MOST_VIOLATIONS, ExecMediator
 from sandboxd.model import (
     OPERATOR,
     Approval,
@@ -192,6 +192,38 @@ async def test_path_that_is_no_text_is_a_no(mediated: Mediated) -> None:
 async def test_exec_that_cannot_be_recorded_is_refused(mediated: Mediated) -> None:
     mediated.recorder.refuses = frozenset({"process.exec_decided"})
     assert not await mediated.asks(Decision(Verdict.ALLOW, (), "fake-1"))
+
+
+async def test_a_program_that_tries_again_and_again_does_not_fill_the_record(mediated: Mediated) -> None:
+    for _ in range(1000):
+        assert not await mediated.asks(NO)
+    events = [event for event in mediated.recorder.events if isinstance(event, ProcessExecDecided)]
+    assert [event.count for event in events] == [1] * EACH_ON_RECORD + [64, 128, 256]
+    await mediated.mediator.settled()
+    last = mediated.event()
+    assert (last.count, last.suppressed, last.layer) == (1000 - 512, 487, "policy")
+    await mediated.mediator.settled()
+    assert mediated.event() is last
+    assert "1000 in all" in mediated.mediator.amended(OUTCOME).violations[0].detail
+
+
+async def test_reasons_that_a_policy_makes_up_do_not_either(mediated: Mediated) -> None:
+    for number in range(5000):
+        no = replace(NO, reasons=(Reason(f"c{number}", "no"),))
+        assert not await mediated.asks(no)
+    await mediated.mediator.settled()
+    events = [event for event in mediated.recorder.events if isinstance(event, ProcessExecDecided)]
+    assert sum(event.count for event in events) == 5000
+    assert len(events) < 100
+
+
+async def test_refused_execs_that_could_not_be_written_are_counted_in_the_next(mediated: Mediated) -> None:
+    mediated.recorder.refuses = frozenset({"*"})
+    assert not await mediated.asks(NO)
+    assert not await mediated.asks(NO)
+    mediated.recorder.refuses = frozenset()
+    assert not await mediated.asks(NO)
+    assert (mediated.event().count, len(mediated.recorder.events)) == (3, 1)
 
 
 async def test_violations_and_messages_stay_few(mediated: Mediated) -> None:
