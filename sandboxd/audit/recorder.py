@@ -138,7 +138,7 @@ class Recorder:
         AuditUnavailable if it cannot be written, or is not on the disk.
         """
         try:
-            if self._journal.sealed is None or self._journal.sealed.seq != self._journal.position.link.seq:
+            if not self.sealed:
                 self._journal.checkpoint(self._clock_ns())
         except AuditUnavailable:
             self.failures += 1
@@ -189,6 +189,21 @@ class Recorder:
     def available(self) -> bool:
         """Could the last event be written? Recovers with the first one that can."""
         return self._available
+
+    @property
+    def documents(self) -> Path:
+        return self._store.directory
+
+    @property
+    def open_pack(self) -> str:
+        """The pack of documents that is being written, which must stay; empty if there is none."""
+        return self._store.open_pack
+
+    @property
+    def sealed(self) -> bool:
+        """The last record is a checkpoint."""
+        sealed = self._journal.sealed
+        return sealed is not None and sealed.seq == self._journal.position.link.seq
 
     @property
     def whole(self) -> bool:

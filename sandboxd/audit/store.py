@@ -30,6 +30,11 @@ class Store:
         self._directory = private_directory(directory)
         self._pack = -1
         self._size = 0
+        self.open_pack = ""  # name of the one that is being written
+
+    @property
+    def directory(self) -> Path:
+        return self._path
 
     def close(self) -> None:
         os.close(self._directory)
@@ -74,7 +79,7 @@ class Store:
             raise
         if self._pack >= 0:
             os.close(self._pack)
-        self._pack, self._size = pack, 0
+        self._pack, self._size, self.open_pack = pack, 0, name
 
 
 def find(directory: Path, digest: str) -> bytes:
