@@ -31,6 +31,7 @@ from sandboxd.approval.office import Approvals
 from sandboxd.approval.store import DIRECTORY, Store
 from sandboxd.audit.feed import Feed
 from sandboxd.audit.recorder import Recorder
+from sandboxd.audit.upkeep import Upkeep
 from sandboxd.clock import LoopClock
 from sandboxd.config import Config
 from sandboxd.errors import AuditUnavailable, ConfigInvalid, PolicyInvalid, ProfileInvalid, SandboxdError
@@ -91,6 +92,8 @@ class Daemon:
         self._recorder = self._open_journal()
         if self._tally is not None:
             self._recorder.observe(self._tally.count)
+        if self._settings.audit.on_failure == "kill":
+            self._recorder.on_failure(lambda: self._registry.end_all(EndReason.KILLED))
         try:
             _, self._profiles = await asyncio.gather(self._analyser.start(), self._load_profiles())
             policy = self._settings.policy
@@ -120,6 +123,7 @@ class Daemon:
         await self._prove_sinks()
         self._feeds = [self._feed(settings, sink) for settings, sink in self._sinks]
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
+        feeds.append(asyncio.create_task(Upkeep(self._recorder, self._settings.audit, self._confirmed).run()))
         feeds.append(asyncio.create_task(self._approvals.run()))
         counting = asyncio.create_task(self._refusals.run(self._recorder.record))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
@@ -216,6 +220,10 @@ class Daemon:
 
     def _feed(self, settings: SinkSettings, sink: Sink) -> Feed:
         return Feed(self._recorder, sink, settings, Path(self._settings.state_dir) / "cursors")
+
+    def _confirmed(self) -> int:
+        """Up to which record every required sink has all, so that retention may take it."""
+        return min((feed.confirmed for feed in self._feeds if feed.required), default=sys.maxsize)
 
     async def _open_socket(self) -> Server:
         hello = self._runtime.hello
