@@ -37,24 +37,25 @@ class Outputs:
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
         self._closing = False
-        self._news: set[asyncio.Event] = set()
+        self._clients: set[_Client] = set()
 
     @property
     def subscribers(self) -> int:
-        return len(self._news)
+        """Those that have asked and are still there."""
+        return sum(client.came for client in self._clients)
 
     def close(self) -> None:
         self._closing = True
-        for news in self._news:
-            news.set()
+        for client in self._clients:
+            client.news.set()
 
     async def get(self, _request: bytes, context: Context) -> None:
         await self._hand_out(context)
 
     async def sub(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        news = asyncio.Event()
-        client = _Client(requests, news)
-        self._news.add(news)
+        client = _Client(requests)
+        news = client.news
+        self._clients.add(client)
         self._ring.watch(news)
         hearing = asyncio.create_task(client.hear())
         try:
@@ -67,7 +68,7 @@ class Outputs:
                     return
         finally:
             self._ring.unwatch(news)
-            self._news.discard(news)
+            self._clients.discard(client)
             hearing.cancel()
             await asyncio.wait({hearing})
 
@@ -88,9 +89,9 @@ class Outputs:
 class _Client:
     """Hears its requests, whatever is on its way to it meanwhile."""
 
-    def __init__(self, requests: AsyncIterator[bytes], news: asyncio.Event) -> None:
+    def __init__(self, requests: AsyncIterator[bytes]) -> None:
         self._requests = requests
-        self._news = news
+        self.news = asyncio.Event()
         self.came = False
         self.done = False
 
@@ -99,10 +100,10 @@ class _Client:
             async for _ in self._requests:
                 if not self.came:
                     self.came = True
-                    self._news.set()
+                    self.news.set()
         finally:
             self.done = True
-            self._news.set()
+            self.news.set()
 
 
 def handlers(outputs: Outputs) -> tuple[grpc.GenericRpcHandler, ...]:
