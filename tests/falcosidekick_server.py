@@ -38,11 +38,16 @@ _TEST_EVENT = {
 
 
 class Port:
-    """`webhook`: where each accepted event is sent on, once, in no order, and never again if that fails."""
+    """`webhook`: where each accepted event is sent on, once, in no order, and never again if that fails.
 
-    def __init__(self, configuration: Configuration, webhook: str) -> None:
+    `ledger`: a file that gets a line for each accepted event before it is answered, so it outlives a kill; not ported.
+    """
+
+    def __init__(self, configuration: Configuration, webhook: str, ledger: str) -> None:
         self._configuration = configuration
         self._webhook = webhook
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._ledger = os.open(ledger, flags, 0o600) if ledger else None
         self._session: aiohttp.ClientSession | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -79,6 +84,8 @@ class Port:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
+        if self._ledger is not None:
+            os.write(self._ledger, _entry(payload))
         if self._webhook:
             task = asyncio.create_task(self._forward(payload))
             self._sending.add(task)
@@ -96,6 +103,31 @@ class Port:
     async def _end(self, _: web.Application) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _entry(payload: Payload) -> bytes:
+    fields = payload.output_fields
+    names = ("audit.boot", "audit.seq", "correlation.id")
+    return json.dumps([payload.rule, *(fields.get(name, "") for name in names)]).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a ledger. `execution` is empty where the event is of none."""
+
+    rule: str
+    boot: str
+    seq: int
+    execution: str
+
+
+def entries(ledger: Path) -> list[Entry]:
+    """In the order in which they were accepted; none where nothing was. A line torn by a kill was not answered."""
+    lines = ledger.read_text().split("\n")[:-1] if ledger.exists() else []
+    found = []
+    for rule, boot, seq, execution in map(json.loads, lines):
+        found.append(Entry(rule, boot, int(seq), execution))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +188,9 @@ def _server_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContex
 
 async def _serve(options: argparse.Namespace) -> None:
     configuration = Configuration(_pairs(options.custom_field), _pairs(options.templated_field), options.custom_tag)
-    runner = web.AppRunner(Port(configuration, options.webhook).application(), access_log=None, auto_decompress=False)
+    runner = web.AppRunner(
+        Port(configuration, options.webhook, options.ledger).application(), access_log=None, auto_decompress=False
+    )
     await runner.setup()
     context = _server_context(options.certificate, options.key, options.client_ca) if options.certificate else None
     await web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=context).start()
@@ -168,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--webhook", default="")
+    parser.add_argument("--ledger", default="")
     parser.add_argument("--custom-field", action="append", default=[], metavar="NAME=TEXT")
     parser.add_argument("--templated-field", action="append", default=[], metavar="NAME=TEMPLATE")
     parser.add_argument("--custom-tag", nargs="*", default=())

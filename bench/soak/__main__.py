@@ -1,6 +1,8 @@
-"""`make soak`: every fuzzer for a while, then a real daemon under load. Prints figures; ends with 1 if a run found one.
+"""`make soak`: every fuzzer for a while, hostile events to a sink, then a real daemon under load.
 
-`python -m bench.soak [fuzz [TARGET]... | node] [options]`; everything is the default.
+Prints figures; ends with 1 if a run found a fault.
+
+`python -m bench.soak [fuzz [TARGET]... | falco | node] [options]`; everything is the default.
 """
 
 import argparse
@@ -8,13 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.soak import node
+from bench.soak import falco, node
 from bench.soak.campaign import campaign
 from bench.soak.planted import Planted
 from bench.soak.target import NAMES
 
 CPU_SECONDS = 600.0
 NODE_SECONDS = 600.0
+FALCO_EVENTS = 100_000
+FALCO_KILLS = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.what in ("all", "fuzz"):
         for name in options.targets or NAMES:
             good &= _fuzz(name, options.cpu_seconds, options.keep, plant=options.planted)
+    if options.what in ("all", "falco"):
+        good &= _falco(options.events, options.kills)
     if options.what in ("all", "node"):
         good &= _node(options.seconds, options.mode)
     return 0 if good else 1
@@ -34,6 +40,13 @@ def _fuzz(name: str, cpu_seconds: float, kept: Path | None, *, plant: bool) -> b
     for crash in figures.crashes:
         _say(f"  {crash.kind} at {crash.where}, {crash.count} times: {crash.message}\n  input {crash.data}")
     return [crash.kind for crash in figures.crashes] == ([Planted.__name__] if plant else [])
+
+
+def _falco(events: int, kills: int) -> bool:
+    outcome = falco.soak(events, kills)
+    for line in outcome.lines():
+        _say(line)
+    return not outcome.left
 
 
 def _node(seconds: float, mode: str) -> bool:
@@ -50,13 +63,15 @@ def _say(line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="fuzz every parser, then soak a daemon")
-    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "node"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "falco", "node"), default="all")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(NAMES)}; default: each")
     parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="for each target (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="begin with the corpus there, and leave it there")
     parser.add_argument(
         "--planted", action="store_true", help="plant a bug in each target: not to find it is a failure"
     )
+    parser.add_argument("--events", type=int, default=FALCO_EVENTS, help="hostile ones (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=FALCO_KILLS, help="of the port meanwhile (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=NODE_SECONDS, help="of load (default: %(default)s)")
     parser.add_argument("--mode", choices=[str(mode) for mode in node.Mode], default=str(node.Mode.ROOT))
     return parser
