@@ -7,14 +7,12 @@ destroys what it made and closes its audit span at its own pace. Never starts an
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 
-from sandboxd.action import ExecutionStart
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import NOTHING, Analyser, Analysis, code_of
 from sandboxd.approval import binding
@@ -27,10 +25,8 @@ from sandboxd.lifecycle import ExecutionRecord, Registry
 from sandboxd.mediation import ExecMediator
 from sandboxd.model import (
     Accepted,
-    ArgvProgram,
     Caller,
     Chunk,
-    CodeProgram,
     Decision,
     EndReason,
     EnforcementReport,
@@ -48,6 +44,7 @@ from sandboxd.profile.resolve import ResolvedProfile, oblige, tighten
 from sandboxd.profile_use import asked_of, use_profile
 from sandboxd.redaction.redaction import Redaction, Redactions
 from sandboxd.refusals import Refusals
+from sandboxd.requested import refuse_reserved, start_of
 from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input
 from sandboxd.supervise import Clock, Supervision
@@ -57,7 +54,6 @@ from sandboxd.trace_context import trace_id_of
 Item = Accepted | Chunk | Outcome
 
 REFUSALS_PER_MINUTE = 120  # of each caller are on record one by one, unless the node is told otherwise
-RESERVED = ("sandbox_id", "context_id", "idempotency_key", "detach", "workspace_mode")
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +239,7 @@ class _Line:
 
     async def _decided(self) -> tuple[ResolvedProfile, Plan, Runtime]:
         """Steps 3 to 5: profile, decision, plan."""
-        _refuse_reserved(self._request)
+        refuse_reserved(self._request)
         executor, request = self._executor, self._request
         named, redactable = executor.profiles().get(request.profile), executor.redactions.known
         profile = tighten(named, request)
@@ -253,7 +249,7 @@ class _Line:
         self._subject = self._about(profile)
         analysis = await self._analysed()
         engine = executor.gate.engine.name
-        decision = await executor.gate.decide(_action(request, profile, analysis), self._caller, self._subject)
+        decision = await executor.gate.decide(start_of(request, profile, analysis), self._caller, self._subject)
         if names := use.obligations.redact + decision.obligations.redact:
             self._redact(names)
         await self._span.decided("execution.start", decision, engine, use.revision)
@@ -419,35 +415,6 @@ class _Line:
 def _bytes_out(outcome: Outcome) -> int:
     usage = outcome.usage
     return usage.stdout_bytes + usage.stderr_bytes + sum(len(file.content) for file in outcome.files)
-
-
-def _refuse_reserved(request: ExecuteRequest) -> None:
-    """Fields that exist in the API and that nothing serves yet: ignoring one would break what it promises."""
-    for name in RESERVED:
-        if value := getattr(request, name):
-            raise Unenforceable(
-                f"{name} {value!r:.80} is not supported by this version; leave it out", reason="not_supported"
-            )
-
-
-def _action(request: ExecuteRequest, profile: ResolvedProfile, analysis: Analysis) -> ExecutionStart:
-    program = request.program
-    code = program if isinstance(program, CodeProgram) else None
-    return ExecutionStart(
-        argv=program.argv if isinstance(program, ArgvProgram) else (),
-        language=code.language if code else "",
-        code_sha256=hashlib.sha256(code.source.encode("utf-8", "surrogatepass")).hexdigest() if code else "",
-        findings=analysis.findings,
-        code=analysis.code,
-        env_names=tuple(name for name, _ in request.env),
-        files=tuple(file.path for file in request.files),
-        stdin_bytes=len(request.stdin),
-        isolation=profile.isolation,
-        network=profile.network,
-        limits=profile.limits,
-        labels=request.labels,
-        agent=request.agent,
-    )
 
 
 def _with_warnings(report: EnforcementReport, decision: Decision) -> EnforcementReport:

@@ -45,6 +45,7 @@ STEPS = frozenset(
         "profile_use",
         "recovery",
         "refusals",
+        "requested",
         "voting",
     }
 )
