@@ -30,6 +30,7 @@ from sandboxd.approval.desk import Desk, Fatigue
 from sandboxd.approval.office import Approvals
 from sandboxd.approval.store import DIRECTORY, Store
 from sandboxd.audit.feed import Feed
+from sandboxd.audit.reader import AuditReader
 from sandboxd.audit.recorder import Recorder
 from sandboxd.audit.upkeep import Upkeep
 from sandboxd.clock import LoopClock
@@ -125,6 +126,8 @@ class Daemon:
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         feeds.append(asyncio.create_task(Upkeep(self._recorder, self._settings.audit, self._confirmed).run()))
         feeds.append(asyncio.create_task(self._approvals.run()))
+        self._audit = AuditReader(self._recorder, Path(self._settings.state_dir))
+        feeds.append(asyncio.create_task(self._audit.run()))
         counting = asyncio.create_task(self._refusals.run(self._recorder.record))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
         server = metrics = None
@@ -142,6 +145,7 @@ class Daemon:
         finally:
             if metrics is not None:
                 await metrics.close()
+            self._audit.close()
             if server is not None:
                 await server.stop(STOP_SECONDS)
                 await self._readiness.close()
@@ -252,6 +256,8 @@ class Daemon:
             approvals=self._approvals,
             voting=Voting(self._gate, self._approvals, self._recorder),
             reasons=self._readiness.reasons,
+            audit=self._audit,
+            sinks=lambda: tuple(feed.status for feed in self._feeds),
         )
 
     def _open_metrics(self, server: Server) -> "Endpoint | None":

@@ -5,7 +5,7 @@ it makes nothing by itself.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,11 +15,13 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from sandboxd.approval.office import Approvals
+from sandboxd.audit.feed import SinkStatus
 from sandboxd.execution import new_id
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Isolation
 from sandboxd.profile.load import ProfileSet
 from sandboxd.rpc.approval import ApprovalService
+from sandboxd.rpc.audit import Audit, AuditService
 from sandboxd.rpc.health import Health
 from sandboxd.rpc.interceptors import Handler, Interceptors, Method, Streaming, Unary
 from sandboxd.rpc.listener import Listener
@@ -110,6 +112,8 @@ async def serve(
     approvals: Approvals,
     voting: Voting,
     reasons: Callable[[], Collection[str]],
+    audit: Audit,
+    sinks: Callable[[], Sequence[SinkStatus]],
 ) -> Server:
     """A server that answers from now on, or `ConfigInvalid` if its socket cannot be had.
 
@@ -121,6 +125,7 @@ async def serve(
         NodeService(facts, runtimes, lambda: policy.facts().revision),
         PolicyService(policy),
         ApprovalService(approvals, voting, new_id),
+        AuditService(audit, sinks),
     )
     names = tuple(service.NAME for service in services)
     peers = Peers(frozenset((os.geteuid(), ROOT, *config.allowed_uids)))

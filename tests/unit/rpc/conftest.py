@@ -1,5 +1,6 @@
 """A real server on a real unix socket with a fake executor behind it, and a real channel to it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,9 @@ from typing import cast
 import grpc
 import pytest
 
+from sandboxd.audit.feed import SinkStatus
+from sandboxd.audit.reader import AuditReader
+from sandboxd.audit.recorder import Recorder
 from sandboxd.gate import Gate
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Decision, Guarantee, Isolation, Limits, RuntimeCapabilities, Verdict
@@ -19,7 +23,14 @@ from sandboxd.profile.schema import Spec
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
-from sandboxd.rpc.v1 import approval_pb2_grpc, node_pb2_grpc, policy_pb2_grpc, profile_pb2_grpc, sandbox_pb2_grpc
+from sandboxd.rpc.v1 import (
+    approval_pb2_grpc,
+    audit_pb2_grpc,
+    node_pb2_grpc,
+    policy_pb2_grpc,
+    profile_pb2_grpc,
+    sandbox_pb2_grpc,
+)
 from sandboxd.runtime.base import Runtime
 from sandboxd.voting import Voting
 from tests.fakes.approvals import Office
@@ -103,6 +114,15 @@ class ProbedRuntime:
         return CAPABILITIES
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A journal that only the test writes, and what is told of sinks."""
+
+    recorder: Recorder
+    reader: AuditReader
+    sinks: list[SinkStatus]
+
+
 @dataclass
 class Served:
     """The server, what stands behind it, and a channel."""
@@ -116,6 +136,11 @@ class Served:
     policy: PolicyInForce
     channel: grpc.aio.Channel
     reasons: list[str]  # why no work is taken
+    audit: Audited
+
+    @property
+    def audits(self) -> "audit_pb2_grpc.AuditServiceAsyncStub":
+        return audit_pb2_grpc.AuditServiceStub(self.channel)
 
     @property
     def approval(self) -> "approval_pb2_grpc.ApprovalServiceAsyncStub":
@@ -159,6 +184,11 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     policy = PolicyInForce()
     gate = Gate(engine, approvals=office.approvals)
     reasons: list[str] = []
+    state = config.socket.parent.parent / "state"
+    recorder = Recorder.open(state, "here", "boot", "write", segment_bytes=20_000)
+    reader = AuditReader(recorder, state)
+    sinks: list[SinkStatus] = []
+    reading = asyncio.create_task(reader.run())
     server = await serve(
         config,
         executor=executor,
@@ -170,12 +200,18 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         approvals=office.approvals,
         voting=Voting(gate, office.approvals, office.record),
         reasons=lambda: reasons,
+        audit=reader,
+        sinks=lambda: sinks,
     )
+    audit = Audited(recorder, reader, sinks)
     try:
         async with grpc.aio.insecure_channel(f"unix:{config.socket}", options=OPTIONS) as channel:
-            yield Served(config.socket, server, executor, registry, office, engine, policy, channel, reasons)
+            yield Served(config.socket, server, executor, registry, office, engine, policy, channel, reasons, audit)
     finally:
         await server.stop(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await recorder.close()
 
 
 @pytest.fixture
