@@ -24,6 +24,7 @@ _FIRST = sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWNET
 _SECOND = sys.CLONE_NEWUSER | sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS | sys.CLONE_NEWCGROUP
 _OOM_SCORE_ADJ = 500  # the kernel shall rather take a payload than the node's own services
 _SOCKET_FD = 3
+_NAMESPACES = ("net", "mnt", "user")
 
 ASK_MAP, MAPPED, READY, FAILED = b"u", b"m", b"r", b"f"
 
@@ -45,7 +46,10 @@ class Blank:
     counters: tuple[tuple[str, int], ...] = ()
     at_birth: tuple[tuple[str, float], ...] = ()  # what they stood at when it was ready
     fitted: bool = False  # its cgroup holds the limits of that template
-    net: int = -1  # its network namespace; by pidfd that would want CAP_SYS_PTRACE
+    # Its namespaces; by pidfd they would want CAP_SYS_PTRACE.
+    net: int = -1
+    mount: int = -1
+    user: int = -1
     ready: bool = False
 
     @property
@@ -54,9 +58,9 @@ class Blank:
 
     def advance(self) -> None:
         """Serve one message of the child's; afterwards `ready` may be set. BirthFailed ends it."""
-        message, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
-        if message == ASK_MAP and len(fds) == 1:
-            self.net = fds[0]
+        message, fds, _, _ = socket.recv_fds(self.sock, 4096, len(_NAMESPACES))
+        if message == ASK_MAP and len(fds) == len(_NAMESPACES):
+            self.net, self.mount, self.user = fds
             for name, text in (("setgroups", "deny"), ("uid_map", self.ids.uid_map()), ("gid_map", self.ids.gid_map())):
                 _write(f"/proc/{self.pid}/{name}", text)
             self.sock.send(MAPPED)
@@ -76,8 +80,7 @@ class Blank:
         self.sock.close()
         os.close(self.pidfd)
         close_all([fd for _, fd in self.counters])
-        if self.net >= 0:
-            os.close(self.net)
+        close_all([fd for fd in (self.net, self.mount, self.user) if fd >= 0])
 
 
 def begin(ids: IdBlock, cgroup: Cgroup, likely: Prepared, prepared: Mapping[str, Prepared]) -> Blank:
@@ -140,9 +143,9 @@ def _child(
             mounts.mask_proc()
         step = "unshare"
         sys.unshare(_SECOND)
-        net = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        socket.send_fds(sock, [ASK_MAP], [net])
-        os.close(net)
+        namespaces = [os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _NAMESPACES]
+        socket.send_fds(sock, [ASK_MAP], namespaces)
+        close_all(namespaces)
         if sock.recv(1) != MAPPED:
             os._exit(1)
         step = "setresuid"  # at once: until here the host uid is the spawner's own

@@ -104,6 +104,13 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """Answer to Examine; descriptor: where what is found can be read, as `examine` writes it."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """Templates were compiled again. `request_id` 0: the service manager asked (SIGHUP), the daemon reloads too."""
 
@@ -172,6 +179,15 @@ class Thaw:
 
     request_id: int
     sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """Look into a sandbox, frozen or not; at most so many bytes of its workspace are taken."""
+
+    request_id: int
+    sandbox_id: str
+    workspace_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,8 +382,8 @@ class CallRefused:
 
 
 Message = (
-    Hello | Adopt | Offered | Withdrawn | Launched | Refused | SandboxEnded | Frozen | Reloaded | Drain
-    | Launch | Returned | Kill | Freeze | Thaw | Reload | Ready | Assign
+    Hello | Adopt | Offered | Withdrawn | Launched | Refused | SandboxEnded | Frozen | Examined | Reloaded | Drain
+    | Launch | Returned | Kill | Freeze | Thaw | Examine | Reload | Ready | Assign
     | Execute | Put | Collect | Signal | Answered | Stop | Halt | Resume
     | Started | ExecFailed | Exited | FileOpened | Answer | Asked | CallRefused
 )  # fmt: skip

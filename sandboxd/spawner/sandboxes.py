@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from sandboxd.spawner import plans, sys, wire
 from sandboxd.spawner.blank import BirthFailed, Blank
 from sandboxd.spawner.cgroup import CgroupLimits
+from sandboxd.spawner.examine import Busy, Examiner
 from sandboxd.spawner.guard import Guard
 from sandboxd.spawner.living import Living, remove
 from sandboxd.spawner.offers import Line, Send, new_line
@@ -36,6 +37,7 @@ class Sandboxes:
         self._expected: set[str] = set()  # ids of sandboxes that wait for a blank
         self._prepared: Mapping[str, plans.Prepared] = {}
         self._generation = 0  # of the daemon
+        self._examiner = Examiner(selector)
         self._guard: Guard | None = None  # from the first freeze on, where one is needed
 
     def replace(self, prepared: Mapping[str, plans.Prepared]) -> None:
@@ -89,6 +91,22 @@ class Sandboxes:
     def thaw(self, message: wire.Thaw) -> None:
         self._with(message, _thawed)
 
+    def examine(self, message: wire.Examine) -> None:
+        living = self.living.get(message.sandbox_id)
+        if living is None:
+            self._send(wire.Refused(message.request_id, "sandbox_gone", "there is no such sandbox any more"), ())
+            return
+        blank = living.blank
+        try:
+            pipe = self._examiner.begin(blank.pid, blank.user, blank.mount, message.workspace_bytes)
+        except Busy:
+            self._send(wire.Refused(message.request_id, "examine_failed", "others are being looked into"), ())
+        except OSError as error:
+            self._send(wire.Refused(message.request_id, "examine_failed", str(error)), ())
+        else:
+            self._send(wire.Examined(message.request_id), (pipe,))
+            os.close(pipe)
+
     def _with(self, message: wire.Freeze | wire.Thaw, act: Callable[[Living], str]) -> None:
         living = self.living.get(message.sandbox_id)
         if living is None:
@@ -117,6 +135,7 @@ class Sandboxes:
             living.finish()
             remove(living.blank.cgroup)
         self.stock.close()
+        self._examiner.close()
         if self._guard is not None:
             self._guard.dismiss()
 

@@ -254,6 +254,8 @@ class Service:
                 self._sandboxes.freeze(message)
             case wire.Thaw():
                 self._sandboxes.thaw(message)
+            case wire.Examine():
+                self._sandboxes.examine(message)
             case wire.Reload():
                 self._reload(message.request_id)
             case wire.Ready():
@@ -293,6 +295,8 @@ class Service:
         if isinstance(message, wire.Launched):
             self._sandboxes.kill(message.sandbox_id)
             self._send(wire.Refused(message.request_id, "launch_failed", str(error)))
+        elif isinstance(message, wire.Examined):
+            self._send(wire.Refused(message.request_id, "examine_failed", str(error)))
         elif isinstance(message, wire.Offered):
             self._sandboxes.stock.undelivered(message.offer)
         elif self._daemon is not None:

@@ -23,6 +23,8 @@ from sandboxd.spawner.messages import (
     CallRefused as CallRefused,
     Collect as Collect,
     Drain as Drain,
+    Examine as Examine,
+    Examined as Examined,
     ExecFailed as ExecFailed,
     Execute as Execute,
     Exited as Exited,

@@ -1,13 +1,17 @@
 """Launches of a real spawner: of blanks on offer, and of those that are born for them."""
 
+import io
+import json
+import os
 import select
 import signal
+import tarfile
 from dataclasses import replace
 
 import pytest
 
 from sandboxd.spawner import wire
-from tests.unit.spawner.spawner_rig import LAUNCH, TEMPLATE, Daemon, Sandbox, launch
+from tests.unit.spawner.spawner_rig import EXECUTE, LAUNCH, TEMPLATE, Daemon, Sandbox, launch
 
 
 def offered(daemon: Daemon) -> tuple[wire.Offered, list[int]]:
@@ -180,3 +184,57 @@ def test_sandbox_that_is_not_there_cannot_be_frozen(spawner: Daemon, kind: type[
     spawner.peer.send(kind(9, "f" * 32))
     refused, _ = spawner.peer.expect(wire.Refused)
     assert (refused.request_id, refused.reason) == (9, "sandbox_gone")
+
+
+def _examined(spawner: Daemon, sandbox: Sandbox, workspace_bytes: int = 1 << 20) -> dict[str, bytes]:
+    spawner.peer.send(wire.Examine(8, sandbox.sandbox_id, workspace_bytes))
+    _, (pipe,) = spawner.peer.expect(wire.Examined)
+    found: dict[str, bytes] = {}
+    with open(pipe, "rb") as file:
+        while line := file.readline():
+            name, length = line.split()
+            found[name.decode()] = found.get(name.decode(), b"") + file.read(int(length))
+    return found
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_living_sandbox_can_be_looked_into_frozen_or_not(spawner: Daemon, frozen: bool) -> None:
+    sandbox = spawner.ready_sandbox()
+    sandbox.run("/bin/sh", "-c", "echo secret >/workspace/found")
+    sandbox.begin(replace(EXECUTE, argv=("/bin/sleep", "1000")))
+    for _ in range(2):
+        sandbox.init.expect(wire.Started)
+    if frozen:
+        _freeze(spawner, sandbox)
+    found = _examined(spawner, sandbox)
+    processes = json.loads(found["processes.json"])
+    assert processes[0]["nspid"].split()[-1] == "1", "init first"
+    (program,) = (process for process in processes if process["argv"] == ["/bin/sleep", "1000"])
+    assert program["exe"] == os.path.realpath("/bin/sleep")
+    assert program["cwd"] == "/workspace"
+    assert set(program["fds"]) == {"0", "1", "2"}
+    assert b" /workspace " in found["mounts.txt"]
+    assert json.loads(found["workspace.json"])["complete"]
+    with tarfile.open(fileobj=io.BytesIO(found["workspace.tar"])) as archive:
+        member = archive.extractfile("workspace/found")
+        assert member is not None and member.read() == b"secret\n"
+    spawner.destroy(sandbox)
+
+
+def test_only_so_many_are_looked_into_at_a_time(spawner: Daemon) -> None:
+    sandbox = spawner.ready_sandbox()
+    sandbox.run("/bin/sh", "-c", "head -c 4000000 /dev/zero >/workspace/big")
+    pipes = []
+    for _ in range(2):
+        spawner.peer.send(wire.Examine(8, sandbox.sandbox_id, 1 << 30))
+        pipes += spawner.peer.expect(wire.Examined)[1]
+    spawner.peer.send(wire.Examine(9, sandbox.sandbox_id, 1 << 30))
+    assert spawner.peer.expect(wire.Refused)[0].reason == "examine_failed"
+    for pipe in pipes:
+        os.close(pipe)
+    spawner.destroy(sandbox)
+
+
+def test_sandbox_that_is_not_there_cannot_be_looked_into(spawner: Daemon) -> None:
+    spawner.peer.send(wire.Examine(9, "f" * 32, 1))
+    assert spawner.peer.expect(wire.Refused)[0].reason == "sandbox_gone"
