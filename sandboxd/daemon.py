@@ -242,7 +242,9 @@ class Daemon:
             self._analyser,
             LoopClock(asyncio.get_running_loop()),
             refusals=self._refusals,
-            redactions=Redactions(self._settings.redaction.catalogue, self._settings.redaction.requests),
+            redactions=Redactions(
+                self._settings.redaction.catalogue, self._settings.redaction.requests, self._recorder.digest.of
+            ),
         )
         self._readiness = Readiness(self._admission, self._recorder, lambda: self._gate.engine)
         return await serve(

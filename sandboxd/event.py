@@ -31,14 +31,15 @@ class Event:
 class ExecutionRequested(Event):
     """`input_sha256` names the full redacted request in the content-addressed store beside the journal.
 
-    `caller_method` is the RPC by which the caller asked, `caller_roles` what it was then.
+    `caller_method` is the RPC by which the caller asked, `caller_roles` what it was then. `command_hmac` is of
+    the whole command, redacted, under a key of the node's.
     """
 
     rule: ClassVar[str] = "execution.requested"
 
     profile: str
     command: str
-    command_sha256: str
+    command_hmac: str
     language: str
     input_sha256: str
     agent_name: str

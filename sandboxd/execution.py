@@ -277,7 +277,8 @@ class _Line:
         )
 
     def _content(self) -> Content:
-        return binding.execution(self._request, lambda: redacted_input(self._request, self._caller))
+        digest = self._executor.recorder.digest.of
+        return binding.execution(self._request, lambda: redacted_input(self._request, self._caller, digest))
 
     async def _analysed(self) -> Analysis:
         """Of the program's source; one that has none costs nothing."""

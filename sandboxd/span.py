@@ -7,10 +7,12 @@ does what `redaction` takes out. Called by `execution` alone.
 
 import hashlib
 import json
+from collections.abc import Callable
 from errno import errorcode
 from typing import Protocol
 
 from sandboxd.action import ProcessExec
+from sandboxd.audit.digest import Digest
 from sandboxd.ending import cpu_seconds
 from sandboxd.errors import SandboxdError
 from sandboxd.event import (
@@ -43,6 +45,9 @@ from sandboxd.redaction.redaction import Redaction
 class EventLog(Protocol):
     """What the span needs of `audit.recorder.Recorder`."""
 
+    @property
+    def digest(self) -> Digest: ...
+
     async def record(self, event: Event) -> int: ...
 
     def store(self, document: bytes) -> str: ...
@@ -55,8 +60,11 @@ def command_of(request: ExecuteRequest) -> str:
     return request.program.source
 
 
-def redacted_input(request: ExecuteRequest, caller: Caller) -> bytes:
-    """The request as canonical JSON with secrets left out: enough to replay the decision that was taken on it."""
+def redacted_input(request: ExecuteRequest, caller: Caller, digest: Callable[[bytes], str]) -> bytes:
+    """The request as canonical JSON with secrets left out: enough to replay the decision that was taken on it.
+
+    `digest` is keyed: standard input and files may be secret, and short.
+    """
     program: dict[str, object]
     if isinstance(request.program, ArgvProgram):
         program = {"argv": request.program.argv}
@@ -73,11 +81,11 @@ def redacted_input(request: ExecuteRequest, caller: Caller) -> bytes:
         },
         "program": program,
         "profile": request.profile,
-        "stdin": {"bytes": len(request.stdin), "sha256": _sha256(request.stdin)},
+        "stdin": {"bytes": len(request.stdin), "hmac": digest(request.stdin)},
         "env": [name for name, _ in request.env],
         "cwd": request.cwd,
         "files": [
-            {"path": file.path, "mode": file.mode, "bytes": len(file.content), "sha256": _sha256(file.content)}
+            {"path": file.path, "mode": file.mode, "bytes": len(file.content), "hmac": digest(file.content)}
             for file in request.files
         ],
         "collect": request.collect,
@@ -129,7 +137,7 @@ class Span:
                 await self._log.record(each)
 
     async def requested(self, request: ExecuteRequest) -> None:
-        input_sha256 = self._stored(redacted_input(request, self._caller))
+        input_sha256 = self._stored(redacted_input(request, self._caller, self._log.digest.of))
         if self.redaction is not None:
             request = self.redaction.request(request)
         command = command_of(request)
@@ -139,7 +147,7 @@ class Span:
                 *self._ids(),
                 profile=request.profile,
                 command=command,
-                command_sha256=_sha256(command.encode("utf-8", "surrogatepass")),
+                command_hmac=self._log.digest.of_text(command),
                 language=language,
                 input_sha256=input_sha256,
                 agent_name=request.agent.name,

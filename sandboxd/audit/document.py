@@ -20,7 +20,7 @@ Generated from `sandboxd/event.py` by `python -m sandboxd.audit.document`; do no
 
 Each record of the journal is one line of canonical JSON: `v` (schema version), `seq`, `boot`, `node`, `time`, `prev`
 (SHA-256 of the line before, without its newline), `rule`, `priority`, `ids` and `fields`. A string over 512 characters
-is cut, and `NAME_sha256` stands beside it.
+is cut, and `NAME_hmac` stands beside it: HMAC-SHA256 of all of it under a key that only this node has.
 
 `ids` of every event: {ids}.
 """

@@ -12,6 +12,7 @@ from calendar import timegm
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from sandboxd.audit.digest import PLAIN, Digest
 from sandboxd.event import EXCERPT_CHARS, Event
 from sandboxd.sink.base import FieldValue, Record
 
@@ -42,46 +43,45 @@ ORIGIN = Link(0, FIRST_PREV)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def body(event: Event) -> dict[str, object]:
-    """The event's own part of its record: `rule`, `priority`, `ids`, `fields`, every string within EXCERPT_CHARS."""
+def body(event: Event, digest: Digest = PLAIN) -> dict[str, object]:
+    """The event's own part of its record: `rule`, `priority`, `ids`, `fields`, every string within EXCERPT_CHARS.
+
+    `digest` is of what is cut, and keyed wherever that may hold tenant text.
+    """
     values: dict[str, object] = {}
     for field in fields(event):
         if field.name not in _IDS:
-            _put(values, field.name, getattr(event, field.name))
+            _put(values, field.name, getattr(event, field.name), digest)
     ids: dict[str, object] = {}
     for name in _IDS:
-        _put(ids, name, getattr(event, name))
+        _put(ids, name, getattr(event, name), digest)
     return {"rule": event.rule, "priority": event.priority, "ids": ids, "fields": values}
 
 
-def _put(into: dict[str, object], name: str, value: object) -> None:
+def _put(into: dict[str, object], name: str, value: object, digest: Digest) -> None:
     """A string that is cut leaves its digest beside it, a sequence its length."""
     if isinstance(value, str) and len(value) > EXCERPT_CHARS:
         into[name] = value[:EXCERPT_CHARS]
-        into.setdefault(f"{name}_sha256", _sha256(value))
+        into.setdefault(f"{name}_{digest.name}", digest.of_text(value))
     elif isinstance(value, tuple) and len(value) > MAX_ITEMS:
-        into[name] = [_item(item, 1) for item in value[:MAX_ITEMS]]
+        into[name] = [_item(item, digest, 1) for item in value[:MAX_ITEMS]]
         into[f"{name}_count"] = len(value)
     else:
-        into[name] = _item(value)
+        into[name] = _item(value, digest)
 
 
-def _item(value: object, depth: int = 0) -> object:
+def _item(value: object, digest: Digest, depth: int = 0) -> object:
     """As `decode` takes it: a record is never refused, nor unreadable, for what was to be written."""
     if isinstance(value, tuple):
-        return [_item(item, depth + 1) for item in value[:MAX_ITEMS]] if depth < _DEEPEST else _TOO_DEEP
+        return [_item(item, digest, depth + 1) for item in value[:MAX_ITEMS]] if depth < _DEEPEST else _TOO_DEEP
     if isinstance(value, str) and len(value) > EXCERPT_CHARS:
-        mark = f"…sha256:{_sha256(value)}"
+        mark = f"…{digest.name}:{digest.of_text(value)}"
         return value[: EXCERPT_CHARS - len(mark)] + mark
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such number
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        return _item(hex(value))  # few readers of JSON have such a number, and of some length not even ours
+        return _item(hex(value), digest)  # few readers of JSON have such a number, and of some length not even ours
     return value
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def encode(content: dict[str, object], link: Link, boot: str, node: str, time_ns: int) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sandboxd.audit import checkpoint
+from sandboxd.audit.digest import Digest, keyed
 from sandboxd.audit.gap import Gap
 from sandboxd.audit.journal import SEGMENT_BYTES, Journal, Position, Sealed
 from sandboxd.audit.key import KEY_INVALID, KEYS, open_key
@@ -30,7 +31,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Made by `open`. All methods belong to one event loop."""
 
-    def __init__(self, journal: Journal, store: Store, durability: Durability, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, journal: Journal, store: Store, durability: Durability, clock_ns: Callable[[], int], digest: Digest
+    ) -> None:
+        self.digest = digest  # of what may be secret
         self._journal = journal
         self._store = store
         self._durability = durability
@@ -64,6 +68,7 @@ class Recorder:
         not the one that it was signed with.
         """
         key = open_key(directory)
+        digest = keyed(key)
         journal = Journal(
             directory / "journal",
             boot_id,
@@ -81,7 +86,7 @@ class Recorder:
             if journal.repair is not None:
                 repair = journal.repair
                 event = JournalRepaired("", "", "", "", "", "", repair.segment, repair.removed_bytes)
-                journal.append(body(event), clock_ns())
+                journal.append(body(event, digest), clock_ns())
             journal.checkpoint(clock_ns())
             _keep(journal)
             store = Store(directory / DOCUMENTS, fsync=durability == "fsync")
@@ -91,7 +96,7 @@ class Recorder:
         except AuditUnavailable:
             journal.close()
             raise
-        return cls(journal, store, durability, clock_ns)
+        return cls(journal, store, durability, clock_ns, digest)
 
     @property
     def directory(self) -> Path:
@@ -114,7 +119,7 @@ class Recorder:
         try:
             if self._gap.open:
                 self._close_gap(now)
-            position = self._journal.append(body(event), now)
+            position = self._journal.append(body(event, self.digest), now)
         except AuditUnavailable:
             self.failures += 1
             self._gap.miss(event, now)
@@ -239,7 +244,7 @@ class Recorder:
     def _close_gap(self, now: int) -> Position:
         """What was not taken goes on record before anything else."""
         while (missed := self._gap.next(now)) is not None:
-            position = self._journal.append(body(missed.event), missed.time_ns)
+            position = self._journal.append(body(missed.event, self.digest), missed.time_ns)
             self._gap.written(position.link.seq)
             if self._observer is not None:
                 self._observer(missed.event)

@@ -79,7 +79,12 @@ class Pattern:
 
     @property
     def marker(self) -> bytes:
-        return f"[redacted:{self.name}]".encode()
+        return marker(self.name)
+
+
+def marker(name: str) -> bytes:
+    """What stands where a match was."""
+    return f"[redacted:{name}]".encode()
 
 
 @dataclass(frozen=True, slots=True)

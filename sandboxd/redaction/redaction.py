@@ -6,22 +6,27 @@ by `supervise`, `span` and `mediation`.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sandboxd.model import Agent, ArgvProgram, CodeProgram, Collected, ExecuteRequest, Outcome, OutputFile
 from sandboxd.redaction.document import redacted
-from sandboxd.redaction.patterns import Catalogue, Patterns
+from sandboxd.redaction.patterns import Catalogue, Patterns, marker
+from sandboxd.redaction.search import covered
 from sandboxd.redaction.stream import StreamRedactor
 
+DIGITS = 16  # of a digest, in hex: 64 bits
 PIECE_BYTES = 16 * 1024  # of a file at once, so that others get their turn
 NAMED = "its name held what is redacted"
 GROWN = "no more than output_files_bytes are returned, and its markers make it longer"
 
 
 class Redaction:
-    def __init__(self, patterns: Patterns) -> None:
+    """With `digest`, which is keyed, each marker that comes on record tells equal values by the start of theirs."""
+
+    def __init__(self, patterns: Patterns, digest: Callable[[bytes], str] | None = None) -> None:
         self._patterns = patterns
+        self._digest = digest
         self._counts: Counter[str] = Counter()
 
     @property
@@ -39,6 +44,8 @@ class Redaction:
 
     def document(self, value: bytes) -> bytes:
         """Of JSON."""
+        if b"\\" not in value and self._clean(value):
+            return value  # nothing in it is escaped, so each of its texts stands there as it is
         return redacted(value, lambda text: ", ".join(self._searched(text)[1]))
 
     def request(self, request: ExecuteRequest) -> ExecuteRequest:
@@ -97,12 +104,22 @@ class Redaction:
         return b"".join((*pieces, redactor.finish()))
 
     def _searched(self, value: str) -> tuple[str, list[str]]:
-        """The text without what is in it, and the names of that."""
-        found: set[str] = set()
-        redactor = StreamRedactor(self._patterns, found.add)
+        """The text without what is in it, and what that was."""
         data = value.encode("utf-8", "surrogatepass")
-        rest = redactor.feed(data) + redactor.finish()
-        return (rest.decode("utf-8", "backslashreplace"), sorted(found)) if found else (value, [])
+        if self._clean(data):
+            return value, []
+        rest, names = [], []
+        at = 0
+        for start, end, pattern in covered(data, self._patterns):
+            name = pattern.name if self._digest is None else f"{pattern.name}:{self._digest(data[start:end])[:DIGITS]}"
+            rest += [data[at:start], marker(name)]
+            names.append(name)
+            at = end
+        return b"".join((*rest, data[at:])).decode("utf-8", "backslashreplace"), sorted(set(names))
+
+    def _clean(self, text: bytes) -> bool:
+        """Whether one look can tell that nothing is in it."""
+        return self._patterns.any is not None and self._patterns.any.found.search(text, 0, len(text)) is None
 
     def _count(self, name: str) -> None:
         self._counts[name] += 1
@@ -111,10 +128,16 @@ class Redaction:
 class Redactions:
     """What this node can take out, and what (`requests`) it takes out of the record of every request."""
 
-    def __init__(self, catalogue: Catalogue | None = None, requests: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue | None = None,
+        requests: tuple[str, ...] = (),
+        digest: Callable[[bytes], str] | None = None,
+    ) -> None:
         self.known = catalogue or Catalogue()
         self._requests = requests
-        self.of_requests = Redaction(self.known.patterns(requests)) if requests else None
+        self._digest = digest
+        self.of_requests = Redaction(self.known.patterns(requests), digest) if requests else None
 
     def demanded(self, names: Iterable[str]) -> Redaction:
         """For the output of one execution; names that are not known are left out."""
@@ -122,4 +145,4 @@ class Redactions:
 
     def on_record(self, names: Iterable[str]) -> Redaction:
         """For the record of one of which policy has demanded that."""
-        return Redaction(self.known.patterns((*names, *self._requests)))
+        return Redaction(self.known.patterns((*names, *self._requests)), self._digest)

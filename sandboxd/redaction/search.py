@@ -6,7 +6,7 @@ last part that goes on, and without its block) behind the end. Called by `stream
 
 from dataclasses import dataclass
 
-from sandboxd.redaction.patterns import Finder, Pattern
+from sandboxd.redaction.patterns import Finder, Pattern, Patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,23 @@ class Search:
         if last:
             self._block_ends = None
         return end
+
+
+def covered(text: bytes, patterns: Patterns) -> list[tuple[int, int, Pattern]]:
+    """All that is taken out of a whole text, from where to where, in order: what overlaps is one, by the first."""
+    spans = [
+        (span.start, span.opens, number, span.end)
+        for number, pattern in enumerate(patterns.each)
+        for span in Search(pattern).advance(text, 0, last=True)
+    ]
+    parts: list[tuple[int, int, Pattern]] = []
+    for start, opens, number, end in sorted(spans):
+        if parts and (start < parts[-1][1] or (start == parts[-1][1] and not opens)):
+            first, furthest, pattern = parts[-1]
+            parts[-1] = first, max(furthest, end), pattern
+        elif end > start:
+            parts.append((start, end, patterns.each[number]))
+    return parts
 
 
 def _undecided(finder: Finder, text: bytes, start: int, end: int, *, last: bool) -> int:

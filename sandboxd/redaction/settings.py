@@ -41,12 +41,12 @@ def _own_name(name: str) -> str:
 
 class RedactionSettings(Section):
     """Patterns beside the shipped ones. Those in `requests` are taken out of the record of each request, whatever
-    policy says: it is written before policy is asked."""
+    policy says: it is written before policy is asked. By default all that are shipped."""
 
     patterns: Annotated[
         dict[Annotated[str, AfterValidator(_own_name)], PatternSettings], Field(max_length=MAX_PATTERNS)
     ] = Field(default_factory=dict)
-    requests: tuple[str, ...] = ()
+    requests: tuple[str, ...] = tuple(SHIPPED)
 
     @model_validator(mode="after")
     def _known(self) -> "RedactionSettings":

@@ -61,7 +61,7 @@ def field_name(rule: str, name: str) -> str:
     noun = rule.partition(".")[0]
     if known := _NAMES_OF_NOUN.get((noun, name)) or _NAMES.get(name):
         return known
-    if name.endswith("_sha256"):
+    if name.endswith(("_sha256", "_hmac")):
         return f"audit.{name}"
     return f"{_PREFIXES.get(noun, 'sandbox')}.{name}"
 

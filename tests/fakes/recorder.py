@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 
+from sandboxd.audit.digest import PLAIN, Digest
 from sandboxd.errors import AuditUnavailable
 from sandboxd.event import Event
 
@@ -14,6 +15,7 @@ class FakeRecorder:
     refuses: frozenset[str] = frozenset()
     events: list[Event] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
+    digest: Digest = PLAIN
 
     async def record(self, event: Event) -> int:
         if event.rule in self.refuses or "*" in self.refuses:

@@ -1,5 +1,6 @@
 import json
 
+from sandboxd.audit.digest import PLAIN
 from sandboxd.audit.line import ORIGIN, body, decode, encode
 from sandboxd.event import ExecutionRequested
 from sandboxd.model import Agent, ArgvProgram, Caller, CodeProgram, ExecuteRequest, InputFile
@@ -19,14 +20,14 @@ def test_document_is_canonical_and_tells_secrets_only_by_digest() -> None:
         files=(InputFile("a", b"secret3"),),
         agent=Agent(name="bot"),
     )
-    document = redacted_input(request, CALLER)
+    document = redacted_input(request, CALLER, PLAIN.of)
     assert b"secret" not in document
     content = json.loads(document)
     assert content["program"]["argv"] == ["/bin/true", "\udcff\n"]
     assert content["env"] == ["TOKEN"]
     assert content["stdin"]["bytes"] == 7
-    assert document == redacted_input(request, CALLER)
-    assert document != redacted_input(request, Caller("other", "uid:1", (), "Execute"))
+    assert document == redacted_input(request, CALLER, PLAIN.of)
+    assert document != redacted_input(request, Caller("other", "uid:1", (), "Execute"), PLAIN.of)
 
 
 async def test_first_record_says_as_what_and_by_which_method_the_caller_asked() -> None:

@@ -1,8 +1,11 @@
+import hmac
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandboxd.errors import Unenforceable
 from sandboxd.event import ExecutionEnded, ExecutionRequested, PolicyDecided
@@ -27,13 +30,17 @@ from sandboxd.model import (
 from sandboxd.profile.load import load_profiles
 from sandboxd.redaction.document import REDACTED
 from sandboxd.redaction.patterns import Catalogue, Source
-from sandboxd.redaction.redaction import GROWN, NAMED, PIECE_BYTES, Redaction, Redactions
+from sandboxd.redaction.redaction import DIGITS, GROWN, NAMED, PIECE_BYTES, Redaction, Redactions
 from tests.fakes.runtime import FakeProgram
 from tests.unit.redaction.samples import SAMPLES
 from tests.unit.test_execution import CALLER, PROFILES, Node
 
 TOKEN = SAMPLES["github-token"].decode()
 OUTCOME = Outcome("e1", EndReason.EXITED, 0, None, Usage(wall_seconds=1.0))
+
+
+def digest(data: bytes) -> str:
+    return hmac.digest(b"k", data, "sha256").hex()
 
 
 def redaction(*names: str) -> Redaction:
@@ -60,6 +67,27 @@ def test_text_is_redacted_and_not_counted() -> None:
 
 def test_text_with_odd_characters_beside_a_match_stays_text() -> None:
     assert redaction().text(f"\udcff{TOKEN} é") == "\\xed\\xb3\\xbf[redacted:github-token] é"
+
+
+def test_marker_on_record_tells_equal_values_and_no_value() -> None:
+    patterns = Catalogue().patterns(("github-token", "jwt"))
+    on_record = Redaction(patterns, digest)
+    other = TOKEN[:-1] + ("a" if TOKEN[-1] != "a" else "b")
+    first, second = on_record.text(f"a {TOKEN} b {TOKEN}"), on_record.text(f"{other}")
+    of_token = digest(TOKEN.encode())[:DIGITS]
+    assert first == f"a [redacted:github-token:{of_token}] b [redacted:github-token:{of_token}]"
+    assert second == f"[redacted:github-token:{digest(other.encode())[:DIGITS]}]"
+    document = on_record.document(json.dumps({"argv": ["x", TOKEN]}).encode())
+    assert json.loads(document) == {"argv": ["x", {REDACTED: f"github-token:{of_token}"}]}
+
+
+@given(parts=st.lists(st.sampled_from([*SAMPLES.values(), b"x", b" ", b"ghp_", b"-----END PRIVATE KEY-----", b"eyJ"])))
+def test_a_whole_text_is_redacted_as_a_stream_of_it_is(parts: list[bytes]) -> None:
+    text = b"".join(parts)
+    whole = Redaction(Catalogue().patterns(tuple(SAMPLES)))
+    stream = whole.stream()
+    expected = stream.feed(text) + stream.finish()
+    assert whole.text(text.decode("latin-1").encode("latin-1").decode("utf-8", "backslashreplace")).encode() == expected
 
 
 def test_document_says_which_patterns_were_in_a_text() -> None:

@@ -27,10 +27,10 @@ def test_patterns_of_the_file_stand_beside_the_shipped_ones() -> None:
     assert catalogue["block"] == Source("BEGIN", 400, "END")
 
 
-def test_without_a_file_there_are_the_shipped_ones_and_no_request_is_looked_at() -> None:
+def test_without_a_file_the_shipped_ones_are_taken_out_of_each_request() -> None:
     settings = read("").redaction
-    assert set(settings.catalogue) == set(SHIPPED)
-    assert settings.requests == ()
+    assert set(settings.catalogue) == set(SHIPPED) == set(settings.requests)
+    assert read("redaction: {requests: []}\n").redaction.requests == ()
 
 
 def test_requests_may_name_patterns_of_both_kinds() -> None:

@@ -56,7 +56,7 @@ def test_an_output_sentence_tells_only_plain_words_and_our_ids(told: str) -> Non
     ("rule", "name", "key"),
     [
         ("execution.requested", "command", "proc.cmdline"),
-        ("execution.requested", "command_sha256", "audit.command_sha256"),
+        ("execution.requested", "command_hmac", "audit.command_hmac"),
         ("execution.requested", "agent_session_id", "agent.session_id"),
         ("execution.ended", "exit_code", "sandbox.exit_code"),
         ("process.exec_decided", "image", "proc.exepath"),
