@@ -199,9 +199,9 @@ allow if {
 	reviewed
 }
 
-# Whoever runs the node answers an incident: freezes, thaws or ends a sandbox, whoever's it is and under any profile.
+# Whoever runs the node answers an incident: freezes, thaws, ends or looks into a sandbox, whoever's and however it is.
 allow if {
-	input.action.type in {"sandbox.pause", "sandbox.resume", "sandbox.delete"}
+	input.action.type in {"sandbox.pause", "sandbox.resume", "sandbox.delete", "sandbox.snapshot"}
 	"operator" in input.caller.roles
 }
 

@@ -46,6 +46,8 @@ from sandboxd.profile.load import ProfileSet, load_profiles
 from sandboxd.readiness import Readiness
 from sandboxd.redaction.redaction import Redactions
 from sandboxd.refusals import Refusals
+from sandboxd.response.quarantine import Quarantines
+from sandboxd.response.responder import Responder
 from sandboxd.rollout import Rollout
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
@@ -102,13 +104,16 @@ class Daemon:
             self._approvals = self._open_approvals()
             self._rollout = Rollout(policy, Path(self._settings.state_dir), self._recorder.record)
             engine = await self._rollout.load()
+            quarantines = Quarantines(Path(self._settings.state_dir))
             self._gate = Gate(
                 engine,
                 node=self._node,
                 deadline_seconds=deadline_seconds,
                 approvals=self._approvals,
                 took=None if self._tally is None else self._tally.asked.add,
+                barred=quarantines.barred,
             )
+            self._responder = Responder(self._gate, self._registry, quarantines, self._recorder, time.time)
             try:
                 await self._rollout.attach(self._gate)
                 return await self._serve()
@@ -257,6 +262,7 @@ class Daemon:
             facts=NodeFacts(__version__, self._node, hello.kernel, hello.mode),
             approvals=self._approvals,
             voting=Voting(self._gate, self._approvals, self._recorder),
+            responder=self._responder,
             reasons=self._readiness.reasons,
             audit=self._audit,
             sinks=lambda: tuple(feed.status for feed in self._feeds),

@@ -408,10 +408,10 @@ class SinkSkipped(Event):
 @dataclass(frozen=True, slots=True)
 class ResponseTaken(Event):
     """An operator, or a rule of the configuration (`mapped_rule`), had something frozen, thawed, killed, quarantined or
-    a quarantine lifted.
+    looked into, or a quarantine lifted.
 
     `subject` is who asked, `target_id` what was named. `effects` has for each execution that lived what became of it:
-    frozen, thawed, killed, held (frozen and kept), unchanged, failed.
+    frozen, thawed, killed, held (frozen and kept), examined, unchanged, failed.
     """
 
     rule: ClassVar[str] = "response.taken"

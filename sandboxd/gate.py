@@ -21,6 +21,7 @@ from sandboxd.action import (
     SandboxDelete,
     SandboxPause,
     SandboxResume,
+    SandboxSnapshot,
 )
 from sandboxd.approval import answer, asking
 from sandboxd.approval.binding import Content, nothing
@@ -40,7 +41,7 @@ MARGIN_SECONDS = 4.0
 Observer = Callable[[PolicyInput, str, Caller, str, Decision], None]
 _NONE = Obligations()
 QUARANTINED = "quarantined"
-_RESPONSES = (SandboxPause, SandboxResume, SandboxDelete)
+_RESPONSES = (SandboxPause, SandboxResume, SandboxDelete, SandboxSnapshot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ class Measure(StrEnum):
     KILL = "kill"
     QUARANTINE = "quarantine"  # freeze, keep, and deny its owner every further action
     LIFT = "lift"  # and thaw what was frozen with it
+    EXAMINE = "examine"  # take evidence, and change nothing
 
 
 class Kind(StrEnum):
@@ -48,6 +49,7 @@ class Effect(StrEnum):
     KILLED = "killed"
     UNCHANGED = "unchanged"  # it was so already
     HELD = "held"  # frozen, and kept until the quarantine is lifted
+    EXAMINED = "examined"
     FAILED = "failed"  # it goes on as it was
 
 

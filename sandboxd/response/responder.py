@@ -11,8 +11,16 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from sandboxd.action import Action, SandboxDelete, SandboxPause, SandboxResume
-from sandboxd.errors import CallerRefused, NotFound, PolicyDenied, RuntimeFailed, SandboxdError, Unenforceable
+from sandboxd.action import Action, SandboxDelete, SandboxPause, SandboxResume, SandboxSnapshot
+from sandboxd.errors import (
+    CallerRefused,
+    InvalidRequest,
+    NotFound,
+    PolicyDenied,
+    RuntimeFailed,
+    SandboxdError,
+    Unenforceable,
+)
 from sandboxd.event import ResponseRefused, ResponseTaken
 from sandboxd.gate import QUARANTINED, Gate, Subject, require_allowed
 from sandboxd.lifecycle import ExecutionRecord, ExecutionState, Registry, Running
@@ -21,7 +29,7 @@ from sandboxd.policy.document import ProfileFacts, SandboxFacts
 from sandboxd.response.demand import Demand, Effect, Kind, Measure, Taken, Target
 from sandboxd.response.quarantine import MOST, Quarantine, Quarantines
 from sandboxd.span import EventLog, Span
-from sandboxd.suspension import ended
+from sandboxd.suspension import Suspension, ended
 
 _ACTIONS: dict[Measure, Action] = {
     Measure.FREEZE: SandboxPause(),
@@ -29,6 +37,7 @@ _ACTIONS: dict[Measure, Action] = {
     Measure.KILL: SandboxDelete(),
     Measure.QUARANTINE: SandboxPause(),
     Measure.LIFT: SandboxResume(),
+    Measure.EXAMINE: SandboxSnapshot("forensics"),
 }
 _SUBJECT = re.compile(r"uid:(0|[1-9][0-9]{0,9})", re.ASCII)
 _NO_PROFILE = ProfileFacts("", "", ())
@@ -105,10 +114,15 @@ class Responder:
             )
         return taken
 
-    def find(self, target: Target, caller: Caller) -> tuple[tuple[ExecutionRecord, Running], ...]:
-        """What lives of it, for whoever looks into it."""
-        require_operator(caller)
-        return self._find(target).living
+    async def examined(self, target: Target, caller: Caller, trace_id: str) -> tuple[ExecutionRecord, Suspension]:
+        """What lives of it, for whoever looks into it, which is on record then. Errors as of `respond`."""
+        if target.kind not in (Kind.SANDBOX, Kind.EXECUTION):
+            raise InvalidRequest("one sandbox at a time; name it, or its execution")
+        await self.respond(Demand(Measure.EXAMINE, target), caller, trace_id)
+        for record, running in self._find(target).living:
+            if running.suspension is not None:
+                return record, running.suspension
+        raise ended()
 
     # --- what it concerns
 
@@ -170,7 +184,7 @@ class Responder:
             case Measure.QUARANTINE:
                 covered = self.quarantines.covers(found.owner.tenant, found.owner.subject)
                 return covered and all(one is None or one.held for one in suspensions)
-            case Measure.KILL | Measure.LIFT:
+            case Measure.KILL | Measure.LIFT | Measure.EXAMINE:
                 return False
 
     # --- the measures
@@ -187,6 +201,8 @@ class Responder:
                 return await self._quarantine(demand, caller, found)
             case Measure.LIFT:
                 return await self._lift(found)
+            case Measure.EXAMINE:
+                return [(record.execution_id, Effect.EXAMINED) for record, _ in found.living]
 
     async def _quarantine(self, demand: Demand, caller: Caller, found: _Found) -> Sequence[tuple[str, Effect]]:
         owner, failure = found.owner, None

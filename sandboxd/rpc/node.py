@@ -1,4 +1,7 @@
-"""NodeService: what this node is and what it can enforce. Tells nothing about any tenant. Bound to gRPC by `server`."""
+"""NodeService: what this node is and what it can enforce; what operators do on it is in `response`.
+
+Tells nothing about any tenant. Bound to gRPC by `server`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from sandboxd.model import Isolation
 from sandboxd.rpc import convert
 from sandboxd.rpc.interceptors import Call, Method, Unary
+from sandboxd.rpc.response import Responses
 from sandboxd.rpc.v1 import node_pb2
 from sandboxd.runtime.base import Runtime
 
@@ -26,14 +30,20 @@ class NodeService:
     NAME = node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 
     def __init__(
-        self, facts: NodeFacts, runtimes: Mapping[Isolation, Runtime], policy_revision: Callable[[], str]
+        self,
+        facts: NodeFacts,
+        runtimes: Mapping[Isolation, Runtime],
+        policy_revision: Callable[[], str],
+        responses: Responses,
     ) -> None:
+        self._responses = responses
         self._facts = facts
         self._runtimes = runtimes
         self._policy_revision = policy_revision
 
     def methods(self) -> dict[str, Method]:
-        return {"GetCapabilities": Unary(node_pb2.GetCapabilitiesRequest, self._capabilities)}
+        own = {"GetCapabilities": Unary(node_pb2.GetCapabilitiesRequest, self._capabilities)}
+        return {**own, **self._responses.methods()}
 
     async def _capabilities(
         self, _message: node_pb2.GetCapabilitiesRequest, _call: Call

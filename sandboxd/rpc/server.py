@@ -20,6 +20,7 @@ from sandboxd.execution import new_id
 from sandboxd.lifecycle import Registry
 from sandboxd.model import Isolation
 from sandboxd.profile.load import ProfileSet
+from sandboxd.response.responder import Responder
 from sandboxd.rpc.approval import ApprovalService
 from sandboxd.rpc.audit import Audit, AuditService
 from sandboxd.rpc.health import Health
@@ -30,6 +31,7 @@ from sandboxd.rpc.peer import Peers
 from sandboxd.rpc.policy import InForce, PolicyService
 from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.relay import Relay
+from sandboxd.rpc.response import Responses
 from sandboxd.rpc.sandbox import Executes, SandboxService
 from sandboxd.runtime.base import Runtime
 from sandboxd.voting import Voting
@@ -111,6 +113,7 @@ async def serve(
     facts: NodeFacts,
     approvals: Approvals,
     voting: Voting,
+    responder: Responder,
     reasons: Callable[[], Collection[str]],
     audit: Audit,
     sinks: Callable[[], Sequence[SinkStatus]],
@@ -122,7 +125,7 @@ async def serve(
     services = (
         SandboxService(executor, registry, config.max_message_bytes, config.run_output_bytes),
         ProfileService(profiles),
-        NodeService(facts, runtimes, lambda: policy.facts().revision),
+        NodeService(facts, runtimes, lambda: policy.facts().revision, Responses(responder, runtimes, new_id)),
         PolicyService(policy),
         ApprovalService(approvals, voting, new_id),
         AuditService(audit, sinks),

@@ -4,7 +4,7 @@ All verbs exist on all runtimes; one that a runtime lacks raises `Unenforceable`
 Called by `execution` and `supervise`; found by name through `plugin`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from sandboxd.action import ProcessExec
@@ -88,6 +88,10 @@ class Runtime(Protocol):
 
     async def resume(self, sandbox_id: str) -> None:
         """Let them go on. Idempotent."""
+
+    def examine(self, sandbox_id: str, workspace_bytes: int) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Pieces of files about a living sandbox, frozen or not: its processes, its mounts, and its workspace, of
+        which at most so many bytes are taken. Nothing in the sandbox notices."""
 
     async def snapshot(self, sandbox_id: str) -> str: ...
 

@@ -7,12 +7,14 @@ digest and numbers. Made by `daemon`.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
 
 from sandboxd.errors import ConfigInvalid, RuntimeFailed, SandboxdError, Unenforceable
 from sandboxd.model import EnforcementRow, Guarantee, Isolation, LaunchPlan, RuntimeCapabilities, State
+from sandboxd.runtime import examination
 from sandboxd.runtime.base import Sandbox
 from sandboxd.runtime.link import Link
 from sandboxd.runtime.offers import Offers
@@ -26,7 +28,7 @@ _MOST_LOOKS = 200
 _LIMITS_OF_CGROUPS = {"memory": Guarantee.LIMIT_MEMORY, "pids": Guarantee.LIMIT_PIDS}
 
 
-_Answer = wire.Launched | wire.Reloaded | wire.Frozen
+_Answer = wire.Launched | wire.Reloaded | wire.Frozen | wire.Examined
 
 
 class _Freezer(StrEnum):
@@ -46,6 +48,7 @@ class ProcessRuntime:
         self._greeted: asyncio.Future[wire.Hello] = self._loop.create_future()
         self._complete: asyncio.Future[None] = self._loop.create_future()
         self._requests: dict[int, asyncio.Future[_Answer]] = {}
+        self._pipes: dict[int, int] = {}  # of examinations, until their askers take them
         self._next_request = 1
         self._sandboxes: dict[str, ProcessSandbox] = {}
         self._adopted: list[ProcessSandbox] = []
@@ -159,6 +162,19 @@ class ProcessRuntime:
         await self._turned(wire.Thaw, sandbox_id)
         sandbox.frozen = False
 
+    async def examine(self, sandbox_id: str, workspace_bytes: int) -> AsyncGenerator[tuple[str, bytes], None]:
+        request_id, answer = self._request()
+        self._link.send(wire.Examine(request_id, sandbox_id, workspace_bytes))
+        try:
+            await answer
+        finally:  # it may have come for somebody who has gone
+            pipe = self._pipes.pop(request_id, None)
+        if pipe is None:
+            raise RuntimeFailed("the spawner answered an examination with something else")
+        async with aclosing(examination.pieces(pipe)) as pieces:
+            async for piece in pieces:
+                yield piece
+
     async def snapshot(self, sandbox_id: str) -> str:
         raise _lacks("snapshot")
 
@@ -215,6 +231,11 @@ class ProcessRuntime:
             case wire.Reloaded(request_id=0):
                 if self._on_reloaded is not None:
                     self._on_reloaded(message)
+            case wire.Examined():
+                asked = self._requests.get(message.request_id)
+                if asked is not None and not asked.done() and len(fds) == 1:
+                    self._pipes[message.request_id] = fds.pop()
+                self._answer(message.request_id, message)
             case wire.Reloaded() | wire.Frozen():
                 self._answer(message.request_id, message)
             case wire.Drain():

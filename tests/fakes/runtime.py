@@ -6,7 +6,7 @@ nothing was left behind.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL
 
@@ -190,6 +190,8 @@ class FakeRuntime:
     isolation: Isolation = Isolation.PROCESS
     capabilities: RuntimeCapabilities = field(default_factory=everything_enforced)
     launch_error: Exception | None = None
+    pause_error: Exception | None = None
+    paused: set[str] = field(default_factory=set)
     prepare: Callable[[FakeSandbox], None] | None = None
     steps: int = 0
     launches: list[LaunchPlan] = field(default_factory=list)
@@ -216,10 +218,21 @@ class FakeRuntime:
         return sandbox
 
     async def pause(self, sandbox_id: str) -> None:
-        raise Unenforceable("a fake cannot pause")
+        await self.step()
+        if self.pause_error is not None:
+            raise self.pause_error
+        self.paused.add(sandbox_id)
 
     async def resume(self, sandbox_id: str) -> None:
-        raise Unenforceable("a fake cannot resume")
+        await self.step()
+        if self.pause_error is not None:
+            raise self.pause_error
+        self.paused.discard(sandbox_id)
+
+    async def examine(self, sandbox_id: str, workspace_bytes: int) -> AsyncGenerator[tuple[str, bytes], None]:
+        await self.step()
+        yield "processes.json", b"[]"
+        yield "workspace.tar", bytes(min(1024, workspace_bytes))
 
     async def snapshot(self, sandbox_id: str) -> str:
         raise Unenforceable("a fake cannot snapshot")

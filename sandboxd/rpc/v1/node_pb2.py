@@ -22,22 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sandboxd.rpc.v1 import enforcement_pb2 as sandboxd_dot_v1_dot_enforcement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sandboxd/v1/node.proto\x12\x0bsandboxd.v1\x1a\x1dsandboxd/v1/enforcement.proto\"y\n\x13RuntimeCapabilities\x12)\n\tisolation\x18\x01 \x01(\x0e\x32\x16.sandboxd.v1.Isolation\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12)\n\x04rows\x18\x03 \x03(\x0b\x32\x1b.sandboxd.v1.EnforcementRow\"\x18\n\x16GetCapabilitiesRequest\"\xb9\x01\n\x17GetCapabilitiesResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x06 \x01(\t\x12\x32\n\x08runtimes\x18\x07 \x03(\x0b\x32 .sandboxd.v1.RuntimeCapabilities2k\n\x0bNodeService\x12\\\n\x0fGetCapabilities\x12#.sandboxd.v1.GetCapabilitiesRequest\x1a$.sandboxd.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sandboxd/v1/node.proto\x12\x0bsandboxd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsandboxd/v1/enforcement.proto\"y\n\x13RuntimeCapabilities\x12)\n\tisolation\x18\x01 \x01(\x0e\x32\x16.sandboxd.v1.Isolation\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12)\n\x04rows\x18\x03 \x03(\x0b\x32\x1b.sandboxd.v1.EnforcementRow\"\x18\n\x16GetCapabilitiesRequest\"\xb9\x01\n\x17GetCapabilitiesResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x06 \x01(\t\x12\x32\n\x08runtimes\x18\x07 \x03(\x0b\x32 .sandboxd.v1.RuntimeCapabilities\"m\n\x0eResponseTarget\x12\x14\n\nsandbox_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x65xecution_id\x18\x02 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x42\x08\n\x06target\"u\n\x0eRespondRequest\x12%\n\x07measure\x18\x01 \x01(\x0e\x32\x14.sandboxd.v1.Measure\x12+\n\x06target\x18\x02 \x01(\x0b\x32\x1b.sandboxd.v1.ResponseTarget\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"L\n\x0f\x45xecutionEffect\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x13.sandboxd.v1.Effect\"@\n\x0fRespondResponse\x12-\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0b\x32\x1c.sandboxd.v1.ExecutionEffect\"\x83\x01\n\nQuarantine\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\x0f\n\x07\x63omment\x18\x06 \x01(\t\"\x18\n\x16ListQuarantinesRequest\"G\n\x17ListQuarantinesResponse\x12,\n\x0bquarantines\x18\x01 \x03(\x0b\x32\x17.sandboxd.v1.Quarantine\"V\n\x0e\x45xamineRequest\x12+\n\x06target\x18\x01 \x01(\x0b\x32\x1b.sandboxd.v1.ResponseTarget\x12\x17\n\x0fworkspace_bytes\x18\x02 \x01(\x04\"-\n\x0f\x45xamineResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c*\x84\x01\n\x07Measure\x12\x17\n\x13MEASURE_UNSPECIFIED\x10\x00\x12\x12\n\x0eMEASURE_FREEZE\x10\x01\x12\x10\n\x0cMEASURE_THAW\x10\x02\x12\x10\n\x0cMEASURE_KILL\x10\x03\x12\x16\n\x12MEASURE_QUARANTINE\x10\x04\x12\x10\n\x0cMEASURE_LIFT\x10\x05*\x93\x01\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x11\n\rEFFECT_FROZEN\x10\x01\x12\x11\n\rEFFECT_THAWED\x10\x02\x12\x11\n\rEFFECT_KILLED\x10\x03\x12\x14\n\x10\x45\x46\x46\x45\x43T_UNCHANGED\x10\x04\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_HELD\x10\x05\x12\x11\n\rEFFECT_FAILED\x10\x06\x32\xd7\x02\n\x0bNodeService\x12\\\n\x0fGetCapabilities\x12#.sandboxd.v1.GetCapabilitiesRequest\x1a$.sandboxd.v1.GetCapabilitiesResponse\x12\x44\n\x07Respond\x12\x1b.sandboxd.v1.RespondRequest\x1a\x1c.sandboxd.v1.RespondResponse\x12\\\n\x0fListQuarantines\x12#.sandboxd.v1.ListQuarantinesRequest\x1a$.sandboxd.v1.ListQuarantinesResponse\x12\x46\n\x07\x45xamine\x12\x1b.sandboxd.v1.ExamineRequest\x1a\x1c.sandboxd.v1.ExamineResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sandboxd.rpc.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNTIMECAPABILITIES']._serialized_start=70
-  _globals['_RUNTIMECAPABILITIES']._serialized_end=191
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=193
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=217
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=220
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=405
-  _globals['_NODESERVICE']._serialized_start=407
-  _globals['_NODESERVICE']._serialized_end=514
+  _globals['_MEASURE']._serialized_start=1183
+  _globals['_MEASURE']._serialized_end=1315
+  _globals['_EFFECT']._serialized_start=1318
+  _globals['_EFFECT']._serialized_end=1465
+  _globals['_RUNTIMECAPABILITIES']._serialized_start=103
+  _globals['_RUNTIMECAPABILITIES']._serialized_end=224
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=226
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=250
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=253
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=438
+  _globals['_RESPONSETARGET']._serialized_start=440
+  _globals['_RESPONSETARGET']._serialized_end=549
+  _globals['_RESPONDREQUEST']._serialized_start=551
+  _globals['_RESPONDREQUEST']._serialized_end=668
+  _globals['_EXECUTIONEFFECT']._serialized_start=670
+  _globals['_EXECUTIONEFFECT']._serialized_end=746
+  _globals['_RESPONDRESPONSE']._serialized_start=748
+  _globals['_RESPONDRESPONSE']._serialized_end=812
+  _globals['_QUARANTINE']._serialized_start=815
+  _globals['_QUARANTINE']._serialized_end=946
+  _globals['_LISTQUARANTINESREQUEST']._serialized_start=948
+  _globals['_LISTQUARANTINESREQUEST']._serialized_end=972
+  _globals['_LISTQUARANTINESRESPONSE']._serialized_start=974
+  _globals['_LISTQUARANTINESRESPONSE']._serialized_end=1045
+  _globals['_EXAMINEREQUEST']._serialized_start=1047
+  _globals['_EXAMINEREQUEST']._serialized_end=1133
+  _globals['_EXAMINERESPONSE']._serialized_start=1135
+  _globals['_EXAMINERESPONSE']._serialized_end=1180
+  _globals['_NODESERVICE']._serialized_start=1468
+  _globals['_NODESERVICE']._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

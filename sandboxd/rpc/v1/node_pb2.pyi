@@ -6,7 +6,9 @@ What a node is and what it can enforce."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sandboxd.rpc.v1 import enforcement_pb2 as _enforcement_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,88 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Measure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Measure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEASURE_UNSPECIFIED: _Measure.ValueType  # 0
+    """Refused."""
+    MEASURE_FREEZE: _Measure.ValueType  # 1
+    """No program of it runs another instruction until it is thawed. Its wall deadline goes on, and can end it."""
+    MEASURE_THAW: _Measure.ValueType  # 2
+    """They go on."""
+    MEASURE_KILL: _Measure.ValueType  # 3
+    """Ends it, frozen or not, with KILLED."""
+    MEASURE_QUARANTINE: _Measure.ValueType  # 4
+    """Freezes every sandbox of whoever the target belongs to, keeps them (no deadline and no caller ends them), and denies
+    their owner every further action with reason `quarantined`, across restarts of the daemon. What cannot be frozen
+    is killed. The sandboxes themselves live no longer than the daemon.
+    """
+    MEASURE_LIFT: _Measure.ValueType  # 5
+    """Ends the quarantine of whoever the target belongs to, and thaws what was frozen with it."""
+
+class Measure(_Measure, metaclass=_MeasureEnumTypeWrapper):
+    """What is done about an incident."""
+
+MEASURE_UNSPECIFIED: Measure.ValueType  # 0
+"""Refused."""
+MEASURE_FREEZE: Measure.ValueType  # 1
+"""No program of it runs another instruction until it is thawed. Its wall deadline goes on, and can end it."""
+MEASURE_THAW: Measure.ValueType  # 2
+"""They go on."""
+MEASURE_KILL: Measure.ValueType  # 3
+"""Ends it, frozen or not, with KILLED."""
+MEASURE_QUARANTINE: Measure.ValueType  # 4
+"""Freezes every sandbox of whoever the target belongs to, keeps them (no deadline and no caller ends them), and denies
+their owner every further action with reason `quarantined`, across restarts of the daemon. What cannot be frozen
+is killed. The sandboxes themselves live no longer than the daemon.
+"""
+MEASURE_LIFT: Measure.ValueType  # 5
+"""Ends the quarantine of whoever the target belongs to, and thaws what was frozen with it."""
+Global___Measure: _TypeAlias = Measure  # noqa: Y015
+
+class _Effect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Effect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EFFECT_UNSPECIFIED: _Effect.ValueType  # 0
+    """Never sent."""
+    EFFECT_FROZEN: _Effect.ValueType  # 1
+    """It stands still."""
+    EFFECT_THAWED: _Effect.ValueType  # 2
+    """It goes on."""
+    EFFECT_KILLED: _Effect.ValueType  # 3
+    """It was killed."""
+    EFFECT_UNCHANGED: _Effect.ValueType  # 4
+    """It was so already."""
+    EFFECT_HELD: _Effect.ValueType  # 5
+    """It stands still and is kept until the quarantine is lifted."""
+    EFFECT_FAILED: _Effect.ValueType  # 6
+    """It is as it was; the log of the node says why."""
+
+class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
+    """What became of one execution."""
+
+EFFECT_UNSPECIFIED: Effect.ValueType  # 0
+"""Never sent."""
+EFFECT_FROZEN: Effect.ValueType  # 1
+"""It stands still."""
+EFFECT_THAWED: Effect.ValueType  # 2
+"""It goes on."""
+EFFECT_KILLED: Effect.ValueType  # 3
+"""It was killed."""
+EFFECT_UNCHANGED: Effect.ValueType  # 4
+"""It was so already."""
+EFFECT_HELD: Effect.ValueType  # 5
+"""It stands still and is kept until the quarantine is lifted."""
+EFFECT_FAILED: Effect.ValueType  # 6
+"""It is as it was; the log of the node says why."""
+Global___Effect: _TypeAlias = Effect  # noqa: Y015
 
 @_typing.final
 class RuntimeCapabilities(_message.Message):
@@ -117,3 +201,263 @@ class GetCapabilitiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCapabilitiesResponse: _TypeAlias = GetCapabilitiesResponse  # noqa: Y015
+
+@_typing.final
+class ResponseTarget(_message.Message):
+    """Whom a response concerns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    """The sandbox of that id."""
+    execution_id: _builtins.str
+    """The sandbox of that execution."""
+    tenant: _builtins.str
+    """Every sandbox of that tenant. There is one, `local`: a quarantine of it denies all callers."""
+    subject: _builtins.str
+    """Every sandbox of that caller, such as `uid:1000`."""
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "sandbox_id", b"sandbox_id", "subject", b"subject", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "sandbox_id", b"sandbox_id", "subject", b"subject", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["sandbox_id", "execution_id", "tenant", "subject"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___ResponseTarget: _TypeAlias = ResponseTarget  # noqa: Y015
+
+@_typing.final
+class RespondRequest(_message.Message):
+    """A response to an incident."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    measure: Global___Measure.ValueType
+    """What to do."""
+    comment: _builtins.str
+    """A word for the record, up to 512 characters."""
+    @_builtins.property
+    def target(self) -> Global___ResponseTarget:
+        """Against whom."""
+
+    def __init__(
+        self,
+        *,
+        measure: Global___Measure.ValueType = ...,
+        target: Global___ResponseTarget | None = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "measure", b"measure", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RespondRequest: _TypeAlias = RespondRequest  # noqa: Y015
+
+@_typing.final
+class ExecutionEffect(_message.Message):
+    """What became of one execution that the target names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution."""
+    effect: Global___Effect.ValueType
+    """What became of it."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        effect: Global___Effect.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "execution_id", b"execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionEffect: _TypeAlias = ExecutionEffect  # noqa: Y015
+
+@_typing.final
+class RespondResponse(_message.Message):
+    """The response was carried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionEffect]:
+        """One for each execution that lived. Empty where nothing did."""
+
+    def __init__(
+        self,
+        *,
+        effects: _abc.Iterable[Global___ExecutionEffect] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RespondResponse: _TypeAlias = RespondResponse  # noqa: Y015
+
+@_typing.final
+class Quarantine(_message.Message):
+    """Somebody whose every action is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant."""
+    subject: _builtins.str
+    """The caller of it, such as `uid:1000`. Empty: all of the tenant."""
+    by: _builtins.str
+    """Who had it done."""
+    rule: _builtins.str
+    """The rule of the event that it was mapped from, empty if an operator asked."""
+    comment: _builtins.str
+    """What was said about it."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        by: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "comment", b"comment", "rule", b"rule", "since", b"since", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quarantine: _TypeAlias = Quarantine  # noqa: Y015
+
+@_typing.final
+class ListQuarantinesRequest(_message.Message):
+    """Which quarantines are in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinesRequest: _TypeAlias = ListQuarantinesRequest  # noqa: Y015
+
+@_typing.final
+class ListQuarantinesResponse(_message.Message):
+    """All of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quarantines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quarantine]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        quarantines: _abc.Iterable[Global___Quarantine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantines", b"quarantines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinesResponse: _TypeAlias = ListQuarantinesResponse  # noqa: Y015
+
+@_typing.final
+class ExamineRequest(_message.Message):
+    """Has one living sandbox looked into."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    WORKSPACE_BYTES_FIELD_NUMBER: _builtins.int
+    workspace_bytes: _builtins.int
+    """At most so many bytes of the workspace, 0 for 256 MiB; what is beyond is named and left out."""
+    @_builtins.property
+    def target(self) -> Global___ResponseTarget:
+        """A sandbox or an execution."""
+
+    def __init__(
+        self,
+        *,
+        target: Global___ResponseTarget | None = ...,
+        workspace_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target", b"target", "workspace_bytes", b"workspace_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExamineRequest: _TypeAlias = ExamineRequest  # noqa: Y015
+
+@_typing.final
+class ExamineResponse(_message.Message):
+    """A piece of one of the files. Pieces of one follow each other, and so do the files."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`execution.json`, `limits.json`, `enforcement.json`, `processes.json`, `mounts.txt`, `workspace.json` (what is in
+    it, also what is not in the archive) or `workspace.tar` (regular files and directories alone, each byte of a name
+    that is no plain character written as %XX).
+    """
+    data: _builtins.bytes
+    """Up to 64 KiB."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExamineResponse: _TypeAlias = ExamineResponse  # noqa: Y015

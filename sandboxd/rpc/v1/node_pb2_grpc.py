@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """Describes the node.
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,53 @@ class NodeServiceStub:
                 request_serializer=sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesRequest.SerializeToString,
                 response_deserializer=sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesResponse.FromString,
                 _registered_method=True)
+        self.Respond = channel.unary_unary(
+                '/sandboxd.v1.NodeService/Respond',
+                request_serializer=sandboxd_dot_v1_dot_node__pb2.RespondRequest.SerializeToString,
+                response_deserializer=sandboxd_dot_v1_dot_node__pb2.RespondResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantines = channel.unary_unary(
+                '/sandboxd.v1.NodeService/ListQuarantines',
+                request_serializer=sandboxd_dot_v1_dot_node__pb2.ListQuarantinesRequest.SerializeToString,
+                response_deserializer=sandboxd_dot_v1_dot_node__pb2.ListQuarantinesResponse.FromString,
+                _registered_method=True)
+        self.Examine = channel.unary_stream(
+                '/sandboxd.v1.NodeService/Examine',
+                request_serializer=sandboxd_dot_v1_dot_node__pb2.ExamineRequest.SerializeToString,
+                response_deserializer=sandboxd_dot_v1_dot_node__pb2.ExamineResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
-    """Describes the node.
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else.
     """
 
     def GetCapabilities(self, request, context):
         """Tells version, kernel, mode, and what each runtime can enforce here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Respond(self, request, context):
+        """Freezes, thaws, kills or quarantines. Policy decides it as `sandbox.pause`, `sandbox.resume` or `sandbox.delete`.
+        FAILED_PRECONDITION with reason `not_running` while it is being launched, `already_ended` when it is over,
+        `quarantined` for a thaw of what only a lift may thaw, and `not_supported` where the node can freeze nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantines(self, request, context):
+        """Lists the quarantines in force, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Examine(self, request, context):
+        """Streams what can be known of one living sandbox from outside, frozen or not, file by file. Decided by policy as
+        `sandbox.snapshot`, and on record.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +100,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesRequest.FromString,
                     response_serializer=sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesResponse.SerializeToString,
             ),
+            'Respond': grpc.unary_unary_rpc_method_handler(
+                    servicer.Respond,
+                    request_deserializer=sandboxd_dot_v1_dot_node__pb2.RespondRequest.FromString,
+                    response_serializer=sandboxd_dot_v1_dot_node__pb2.RespondResponse.SerializeToString,
+            ),
+            'ListQuarantines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantines,
+                    request_deserializer=sandboxd_dot_v1_dot_node__pb2.ListQuarantinesRequest.FromString,
+                    response_serializer=sandboxd_dot_v1_dot_node__pb2.ListQuarantinesResponse.SerializeToString,
+            ),
+            'Examine': grpc.unary_stream_rpc_method_handler(
+                    servicer.Examine,
+                    request_deserializer=sandboxd_dot_v1_dot_node__pb2.ExamineRequest.FromString,
+                    response_serializer=sandboxd_dot_v1_dot_node__pb2.ExamineResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sandboxd.v1.NodeService', rpc_method_handlers)
@@ -70,7 +124,7 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """Describes the node.
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else.
     """
 
     @staticmethod
@@ -90,6 +144,87 @@ class NodeService:
             '/sandboxd.v1.NodeService/GetCapabilities',
             sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesRequest.SerializeToString,
             sandboxd_dot_v1_dot_node__pb2.GetCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Respond(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sandboxd.v1.NodeService/Respond',
+            sandboxd_dot_v1_dot_node__pb2.RespondRequest.SerializeToString,
+            sandboxd_dot_v1_dot_node__pb2.RespondResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sandboxd.v1.NodeService/ListQuarantines',
+            sandboxd_dot_v1_dot_node__pb2.ListQuarantinesRequest.SerializeToString,
+            sandboxd_dot_v1_dot_node__pb2.ListQuarantinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Examine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sandboxd.v1.NodeService/Examine',
+            sandboxd_dot_v1_dot_node__pb2.ExamineRequest.SerializeToString,
+            sandboxd_dot_v1_dot_node__pb2.ExamineResponse.FromString,
             options,
             channel_credentials,
             insecure,

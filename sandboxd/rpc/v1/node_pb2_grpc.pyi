@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """Describes the node."""
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,39 @@ class NodeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     GetCapabilities: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetCapabilitiesRequest, _node_pb2.GetCapabilitiesResponse]
     """Tells version, kernel, mode, and what each runtime can enforce here."""
+    Respond: _grpc.UnaryUnaryMultiCallable[_node_pb2.RespondRequest, _node_pb2.RespondResponse]
+    """Freezes, thaws, kills or quarantines. Policy decides it as `sandbox.pause`, `sandbox.resume` or `sandbox.delete`.
+    FAILED_PRECONDITION with reason `not_running` while it is being launched, `already_ended` when it is over,
+    `quarantined` for a thaw of what only a lift may thaw, and `not_supported` where the node can freeze nothing.
+    """
+    ListQuarantines: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListQuarantinesRequest, _node_pb2.ListQuarantinesResponse]
+    """Lists the quarantines in force, oldest first."""
+    Examine: _grpc.UnaryStreamMultiCallable[_node_pb2.ExamineRequest, _node_pb2.ExamineResponse]
+    """Streams what can be known of one living sandbox from outside, frozen or not, file by file. Decided by policy as
+    `sandbox.snapshot`, and on record.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """Describes the node."""
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCapabilities: _aio.UnaryUnaryMultiCallable[_node_pb2.GetCapabilitiesRequest, _node_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """Tells version, kernel, mode, and what each runtime can enforce here."""
+    Respond: _aio.UnaryUnaryMultiCallable[_node_pb2.RespondRequest, _node_pb2.RespondResponse]  # type: ignore[assignment]
+    """Freezes, thaws, kills or quarantines. Policy decides it as `sandbox.pause`, `sandbox.resume` or `sandbox.delete`.
+    FAILED_PRECONDITION with reason `not_running` while it is being launched, `already_ended` when it is over,
+    `quarantined` for a thaw of what only a lift may thaw, and `not_supported` where the node can freeze nothing.
+    """
+    ListQuarantines: _aio.UnaryUnaryMultiCallable[_node_pb2.ListQuarantinesRequest, _node_pb2.ListQuarantinesResponse]  # type: ignore[assignment]
+    """Lists the quarantines in force, oldest first."""
+    Examine: _aio.UnaryStreamMultiCallable[_node_pb2.ExamineRequest, _node_pb2.ExamineResponse]  # type: ignore[assignment]
+    """Streams what can be known of one living sandbox from outside, frozen or not, file by file. Decided by policy as
+    `sandbox.snapshot`, and on record.
+    """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Describes the node."""
+    """Describes the node, and lets operators answer incidents on it: root and the daemon's own uid, nobody else."""
 
     @_abc_1.abstractmethod
     def GetCapabilities(
@@ -54,5 +76,34 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetCapabilitiesResponse, _abc.Awaitable[_node_pb2.GetCapabilitiesResponse]]:
         """Tells version, kernel, mode, and what each runtime can enforce here."""
+
+    @_abc_1.abstractmethod
+    def Respond(
+        self,
+        request: _node_pb2.RespondRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RespondResponse, _abc.Awaitable[_node_pb2.RespondResponse]]:
+        """Freezes, thaws, kills or quarantines. Policy decides it as `sandbox.pause`, `sandbox.resume` or `sandbox.delete`.
+        FAILED_PRECONDITION with reason `not_running` while it is being launched, `already_ended` when it is over,
+        `quarantined` for a thaw of what only a lift may thaw, and `not_supported` where the node can freeze nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ListQuarantines(
+        self,
+        request: _node_pb2.ListQuarantinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListQuarantinesResponse, _abc.Awaitable[_node_pb2.ListQuarantinesResponse]]:
+        """Lists the quarantines in force, oldest first."""
+
+    @_abc_1.abstractmethod
+    def Examine(
+        self,
+        request: _node_pb2.ExamineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ExamineResponse], _abc.AsyncIterator[_node_pb2.ExamineResponse]]:
+        """Streams what can be known of one living sandbox from outside, frozen or not, file by file. Decided by policy as
+        `sandbox.snapshot`, and on record.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

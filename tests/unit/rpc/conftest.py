@@ -20,6 +20,8 @@ from sandboxd.policy.rego_rules import Rule
 from sandboxd.profile.load import ProfileSet
 from sandboxd.profile.resolve import Interpreter, ResolvedProfile
 from sandboxd.profile.schema import Spec
+from sandboxd.response.quarantine import Quarantines
+from sandboxd.response.responder import Responder
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
@@ -199,6 +201,9 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         facts=FACTS,
         approvals=office.approvals,
         voting=Voting(gate, office.approvals, office.record),
+        responder=Responder(
+            gate, registry, Quarantines(config.socket.parent.parent / "state"), office.record, lambda: 1_700_000_000.25
+        ),
         reasons=lambda: reasons,
         audit=reader,
         sinks=lambda: sinks,

@@ -21,6 +21,7 @@ from sandboxd.rpc.interceptors import Streaming
 from sandboxd.rpc.node import NodeService
 from sandboxd.rpc.policy import PolicyService
 from sandboxd.rpc.profile import ProfileService
+from sandboxd.rpc.response import Responses
 from sandboxd.rpc.sandbox import SandboxService
 from sandboxd.rpc.server import ServerConfig
 from sandboxd.rpc.v1 import node_pb2, policy_pb2, profile_pb2, sandbox_pb2
@@ -78,7 +79,7 @@ def test_every_method_of_the_api_is_bound_with_its_request_and_kind() -> None:
     services = (
         (SandboxService(nothing, nothing, 0, 0), sandbox_pb2.DESCRIPTOR),
         (ProfileService(nothing), profile_pb2.DESCRIPTOR),
-        (NodeService(nothing, nothing, nothing), node_pb2.DESCRIPTOR),
+        (NodeService(nothing, nothing, nothing, Responses(nothing, nothing, nothing)), node_pb2.DESCRIPTOR),
         (PolicyService(nothing), policy_pb2.DESCRIPTOR),
     )
     for service, file in services:

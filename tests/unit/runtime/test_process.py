@@ -317,7 +317,7 @@ async def test_lost_spawner_fails_whoever_waits(connected: Connected) -> None:
 
 async def test_verbs_that_are_lacking_say_so(connected: Connected) -> None:
     runtime, _ = connected
-    for verb in (runtime.pause, runtime.resume, runtime.snapshot, runtime.restore):
+    for verb in (runtime.pause, runtime.resume, runtime.snapshot, runtime.restore):  # without a freezer, too
         with pytest.raises(Unenforceable, match="cannot"):
             await verb("a" * 32)
 
