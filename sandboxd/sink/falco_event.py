@@ -17,8 +17,10 @@ FalcoValue = str | int | float | bool | None
 SOURCE = "sandboxd"
 MOST_BYTES = 512  # of one string: falcosidekick cuts longer ones out of a long event, and says no digest
 
-# Falco's own names, and those of its gate for coding agents, where one means the same.
+# Falco's own names, and those of its gate for coding agents, where one means the same; and what any event may have.
 _NAMES = {
+    "tenant": "sandbox.tenant",
+    "subject": "sandbox.subject",
     "execution_id": "correlation.id",
     "sandbox_id": "container.id",
     "trace_id": "trace.id",

@@ -70,6 +70,11 @@ def test_no_two_fields_of_an_event_have_one_name(kind: type[Event]) -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_an_id_has_one_name_in_every_kind_of_event() -> None:
+    for field in dataclasses.fields(Event):
+        assert len({field_name(kind.rule, field.name) for kind in KINDS}) == 1, field.name
+
+
 @each_kind
 def test_each_field_is_there_under_its_name(kind: type[Event]) -> None:
     ids = {field.name: "a1" for field in dataclasses.fields(Event)}
