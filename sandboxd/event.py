@@ -13,10 +13,14 @@ Priority = Literal["Emergency", "Alert", "Critical", "Error", "Warning", "Notice
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Common to all. Ids are empty where an event concerns no execution or sandbox."""
+    """Common to all. Ids are empty where an event concerns no execution or sandbox.
+
+    A kind of which some events mean more than others says so in `raised`: their priority, and which they are.
+    """
 
     rule: ClassVar[str]
     priority: ClassVar[Priority] = "Informational"
+    raised: ClassVar[tuple[Priority, str] | None] = None
     keep: ClassVar[bool] = False  # tells what is over: if it cannot be written, it is written once the journal can be
 
     tenant: str
@@ -25,6 +29,13 @@ class Event:
     sandbox_id: str
     policy_revision: str
     trace_id: str
+
+    def is_raised(self) -> bool:
+        return False
+
+    def urgency(self) -> Priority:
+        """The priority of this very event."""
+        return self.raised[0] if self.raised is not None and self.is_raised() else self.priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class PolicyDecided(Event):
     """
 
     rule: ClassVar[str] = "policy.decided"
+    raised: ClassVar[tuple[Priority, str] | None] = ("Warning", "where the verdict is deny")
 
     action: str
     verdict: str
@@ -86,6 +98,9 @@ class PolicyDecided(Event):
     engine: str
     remembered: bool
     profile_revision: str = ""
+
+    def is_raised(self) -> bool:
+        return self.verdict == "deny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +282,7 @@ class ExecutionStarted(Event):
 @dataclass(frozen=True, slots=True)
 class ExecutionEnded(Event):
     rule: ClassVar[str] = "execution.ended"
+    raised: ClassVar[tuple[Priority, str] | None] = ("Warning", "where a violation ended it")
     keep: ClassVar[bool] = True
 
     end_reason: str
@@ -281,6 +297,9 @@ class ExecutionEnded(Event):
     violations: tuple[str, ...]
     redactions: tuple[tuple[str, int], ...] = ()  # pattern, matches taken out of output and files
     detail: str = ""  # daemon_restarted: its daemon died, so nobody saw it end and its numbers are -1
+
+    def is_raised(self) -> bool:
+        return self.end_reason == "VIOLATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +325,7 @@ class ProcessExecDecided(Event):
     """
 
     rule: ClassVar[str] = "process.exec_decided"
+    raised: ClassVar[tuple[Priority, str] | None] = ("Warning", "where it was refused")
 
     image: str
     command: str
@@ -321,6 +341,9 @@ class ProcessExecDecided(Event):
     layer: str
     count: int = 1
     suppressed: int = 0
+
+    def is_raised(self) -> bool:
+        return bool(self.layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,10 +490,14 @@ class DaemonStopped(Event):
 class ConfigReloaded(Event):
     rule: ClassVar[str] = "config.reloaded"
     priority: ClassVar[Priority] = "Notice"
+    raised: ClassVar[tuple[Priority, str] | None] = ("Error", "where it failed")
 
     profiles: tuple[str, ...]
     ok: bool
     message: str
+
+    def is_raised(self) -> bool:
+        return not self.ok
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ def render() -> str:
     parts = [_HEAD.format(ids=", ".join(f"`{field.name}`" for field in fields(Event)))]
     common = {field.name for field in fields(Event)}
     for kind in _events():
-        parts.append(f"\n## {kind.rule}\n\nPriority {kind.priority}.")
+        raised = "" if kind.raised is None else f", {kind.raised[0]} {kind.raised[1]}"
+        parts.append(f"\n## {kind.rule}\n\nPriority {kind.priority}{raised}.")
         documented = inspect.getdoc(kind) or ""
         if not documented.startswith(f"{kind.__name__}("):  # what dataclass puts where there is no docstring
             parts.append(" " + " ".join(documented.split()))

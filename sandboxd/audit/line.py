@@ -55,7 +55,7 @@ def body(event: Event, digest: Digest = PLAIN) -> dict[str, object]:
     ids: dict[str, object] = {}
     for name in _IDS:
         _put(ids, name, getattr(event, name), digest)
-    return {"rule": event.rule, "priority": event.priority, "ids": ids, "fields": values}
+    return {"rule": event.rule, "priority": event.urgency(), "ids": ids, "fields": values}
 
 
 def _put(into: dict[str, object], name: str, value: object, digest: Digest) -> None:
