@@ -7,6 +7,17 @@ with Client() as client:
 from sandboxd.client.address import Tls
 from sandboxd.client.aio import AsyncClient
 from sandboxd.client.approval import Approval, ApprovalState, ApprovalVote
+from sandboxd.client.audit import (
+    AuditBadRecord,
+    AuditDamage,
+    AuditFilter,
+    AuditKey,
+    AuditNews,
+    AuditPage,
+    AuditRecord,
+    AuditSink,
+    AuditVerification,
+)
 from sandboxd.client.errors import (
     AuditUnavailable,
     CallCancelled,
@@ -66,7 +77,16 @@ __all__ = [
     "ApprovalState",
     "ApprovalVote",
     "AsyncClient",
+    "AuditBadRecord",
+    "AuditDamage",
+    "AuditFilter",
+    "AuditKey",
+    "AuditNews",
+    "AuditPage",
+    "AuditRecord",
+    "AuditSink",
     "AuditUnavailable",
+    "AuditVerification",
     "CallCancelled",
     "CallerRefused",
     "Capabilities",

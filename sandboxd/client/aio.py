@@ -13,16 +13,27 @@ from google.protobuf.message import Message
 
 from sandboxd import __version__
 from sandboxd.client import address as addresses
-from sandboxd.client import convert, question, version
+from sandboxd.client import audit_convert, convert, question, version
 from sandboxd.client.address import Tls
 from sandboxd.client.approval import Approval
+from sandboxd.client.audit import (
+    EVERYTHING,
+    AuditDamage,
+    AuditFilter,
+    AuditKey,
+    AuditNews,
+    AuditPage,
+    AuditRecord,
+    AuditSink,
+    AuditVerification,
+)
 from sandboxd.client.failure import Progress, translated
 from sandboxd.client.model import Code, Event, Options, Result
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.request import Program, execute_request
 from sandboxd.client.stream import EventReader, Whole
-from sandboxd.rpc.v1 import approval_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, audit_pb2, sandbox_pb2
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -156,6 +167,54 @@ class AsyncClient:
             finally:
                 call.cancel()
 
+    async def query_audit(
+        self, wanted: AuditFilter = EVERYTHING, *, limit: int = 100, oldest_first: bool = False, page_token: str = ""
+    ) -> AuditPage:
+        """Up to `limit` records of the node's journal, newest first; for operators. `next_page_token` leads on."""
+        records: list[AuditRecord] = []
+        damages: list[AuditDamage] = []
+        while True:
+            page = await self._ask(
+                question.query_audit(
+                    wanted, limit=limit - len(records), oldest_first=oldest_first, page_token=page_token
+                )
+            )
+            records.extend(page.records)
+            damages.extend(page.damages)
+            page_token = page.next_page_token
+            if not page_token or len(records) >= limit or len(damages) >= limit:
+                return AuditPage(tuple(records), tuple(damages), page_token)
+
+    async def tail_audit(
+        self, wanted: AuditFilter = EVERYTHING, from_seq: int | None = None
+    ) -> AsyncGenerator[AuditNews, None]:
+        """The journal from that record on, 0 for the oldest, and then whatever is new; without one only what is new."""
+        await self.check_version()
+        method = self._channel.unary_stream(
+            question.TAIL_AUDIT,
+            request_serializer=audit_pb2.AuditServiceTailRequest.SerializeToString,
+            response_deserializer=audit_pb2.AuditServiceTailResponse.FromString,
+        )
+        with translated(self.address, Progress()):
+            call = method(question.tail_audit(wanted, from_seq), metadata=self._metadata)
+            try:
+                async for message in call:
+                    yield audit_convert.news(message)
+            finally:
+                call.cancel()
+
+    async def verify_audit(self) -> AuditVerification:
+        """Has the node check its whole journal; it may take long. `Overloaded` while it does so for somebody else."""
+        return await self._ask(question.verify_audit())
+
+    async def audit_sinks(self) -> tuple[AuditSink, ...]:
+        """How the node's sinks do, in the order of its configuration."""
+        return await self._ask(question.audit_sinks())
+
+    async def audit_key(self) -> AuditKey:
+        """What the node signs its journal with."""
+        return await self._ask(question.audit_key())
+
     async def check_version(self) -> None:
         """`VersionMismatch` if client and daemon cannot work together; sets `version_warning`. Asks only once."""
         if self._checked:
@@ -175,7 +234,7 @@ class AsyncClient:
             response_deserializer=asked.answer.FromString,
         )
         with translated(self.address, Progress()):
-            answer = await method(asked.request, timeout=question.SECONDS, metadata=self._metadata)
+            answer = await method(asked.request, timeout=asked.seconds, metadata=self._metadata)
         return asked.value(answer)
 
     async def _whole(self, program: Program, options: Options) -> Result:

@@ -126,10 +126,10 @@ def policy(message: policy_pb2.Policy) -> Policy:
         engine=message.engine,
         revision=message.revision,
         version=message.version,
-        since=_time(message.since),
+        since=moment(message.since),
         files=tuple((file.path, file.sha256) for file in message.files),
         reload_error=message.reload_error,
-        reload_failed_at=_time(message.reload_failed_at) if message.HasField("reload_failed_at") else None,
+        reload_failed_at=moment(message.reload_failed_at) if message.HasField("reload_failed_at") else None,
         shadow=_shadow(message.shadow) if message.HasField("shadow") else None,
         breaker=message.breaker,
     )
@@ -187,8 +187,8 @@ def execution(message: sandbox_pb2.Execution) -> node.Execution:
         command=message.command,
         labels=tuple(sorted(message.labels.items())),
         state=_EXECUTION_STATES.get(message.state, node.ExecutionState.UNKNOWN),
-        started_at=_time(message.started_at) if message.HasField("started_at") else None,
-        ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
+        started_at=moment(message.started_at) if message.HasField("started_at") else None,
+        ended_at=moment(message.ended_at) if message.HasField("ended_at") else None,
         result=result(message.result, model.Enforcement()) if message.HasField("result") else None,
     )
 
@@ -210,9 +210,9 @@ def approval(message: approval_pb2.Approval) -> Approval:
         binding_sha256=message.binding_sha256,
         approvers=tuple(message.approvers),
         quorum=message.quorum,
-        votes=tuple(ApprovalVote(v.approver, v.approve, v.comment, _time(v.voted_at)) for v in message.votes),
-        requested_at=_time(message.requested_at),
-        expires_at=_time(message.expires_at),
+        votes=tuple(ApprovalVote(v.approver, v.approve, v.comment, moment(v.voted_at)) for v in message.votes),
+        requested_at=moment(message.requested_at),
+        expires_at=moment(message.expires_at),
         execution_id=message.execution_id,
     )
 
@@ -238,7 +238,7 @@ def _usage(message: sandbox_pb2.Usage) -> model.Usage:
     )
 
 
-def _time(message: Timestamp) -> datetime | None:
+def moment(message: Timestamp) -> datetime | None:
     """None for what is no time, which no daemon of ours sends."""
     try:
         return message.ToDatetime(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Every call but the two that stream on, as data: its method, its request, and how its answer is read. No I/O.
+"""Every call but those that stream on, as data: its method, its request, and how its answer is read. No I/O.
 
 Both clients put the same questions; they differ only in how they wait for the answer.
 """
@@ -9,16 +9,21 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from sandboxd.client import convert
+from sandboxd.client import audit_convert, convert
 from sandboxd.client.approval import Approval
+from sandboxd.client.audit import AuditFilter, AuditKey, AuditPage, AuditSink, AuditVerification
+from sandboxd.client.errors import InvalidRequest
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.stream import Output
-from sandboxd.rpc.v1 import approval_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, audit_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
-SECONDS = 30.0  # deadline of each of these calls; none of them waits for a program
+SECONDS = 30.0  # deadline of these calls where none is told; none of them waits for a program
 EXECUTE = "/sandboxd.v1.SandboxService/Execute"
 WATCH_APPROVALS = "/sandboxd.v1.ApprovalService/Watch"
+TAIL_AUDIT = "/sandboxd.v1.AuditService/Tail"
+MOST_AUDIT_RECORDS = 1000  # of one page
+VERIFY_SECONDS = 3600.0  # a journal may be large
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -32,6 +37,7 @@ class Question(Generic[AnswerT, ValueT]):
     request: Message
     answer: type[AnswerT]
     value: Callable[[AnswerT], ValueT]
+    seconds: float = SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,56 @@ def deny(approval_id: str, comment: str) -> Question[approval_pb2.ApprovalServic
         approval_pb2.ApprovalServiceDenyRequest(approval_id=approval_id, comment=comment),
         approval_pb2.ApprovalServiceDenyResponse,
         lambda answer: convert.approval(answer.approval),
+    )
+
+
+def query_audit(
+    wanted: AuditFilter, *, limit: int, oldest_first: bool, page_token: str
+) -> Question[audit_pb2.AuditServiceQueryResponse, AuditPage]:
+    if limit < 1:
+        raise InvalidRequest(f"limit {limit} is no number of records; ask for one or more")
+    return Question(
+        "/sandboxd.v1.AuditService/Query",
+        audit_pb2.AuditServiceQueryRequest(
+            filter=audit_convert.filter_message(wanted),
+            oldest_first=oldest_first,
+            page_size=min(limit, MOST_AUDIT_RECORDS),
+            page_token=page_token,
+        ),
+        audit_pb2.AuditServiceQueryResponse,
+        audit_convert.page,
+    )
+
+
+def tail_audit(wanted: AuditFilter, from_seq: int | None) -> audit_pb2.AuditServiceTailRequest:
+    return audit_pb2.AuditServiceTailRequest(filter=audit_convert.filter_message(wanted), from_seq=from_seq)
+
+
+def verify_audit() -> Question[audit_pb2.AuditServiceVerifyResponse, AuditVerification]:
+    return Question(
+        "/sandboxd.v1.AuditService/Verify",
+        audit_pb2.AuditServiceVerifyRequest(),
+        audit_pb2.AuditServiceVerifyResponse,
+        audit_convert.verification,
+        VERIFY_SECONDS,
+    )
+
+
+def audit_sinks() -> Question[audit_pb2.AuditServiceListSinksResponse, tuple[AuditSink, ...]]:
+    return Question(
+        "/sandboxd.v1.AuditService/ListSinks",
+        audit_pb2.AuditServiceListSinksRequest(),
+        audit_pb2.AuditServiceListSinksResponse,
+        audit_convert.sinks,
+    )
+
+
+def audit_key() -> Question[audit_pb2.AuditServiceGetKeyResponse, AuditKey]:
+    return Question(
+        "/sandboxd.v1.AuditService/GetKey",
+        audit_pb2.AuditServiceGetKeyRequest(),
+        audit_pb2.AuditServiceGetKeyResponse,
+        audit_convert.key,
     )
 
 

@@ -19,6 +19,7 @@ from sandboxd import __version__
 from sandboxd.rpc.v1 import (
     approval_pb2,
     approval_pb2_grpc,
+    audit_pb2_grpc,
     enforcement_pb2,
     node_pb2,
     node_pb2_grpc,
@@ -29,6 +30,7 @@ from sandboxd.rpc.v1 import (
     sandbox_pb2,
     sandbox_pb2_grpc,
 )
+from tests.fakes.audit_service import FakeAudit
 
 EXECUTION_ID = "0123456789abcdef0123456789abcdef"
 Script = Callable[[sandbox_pb2.ExecuteRequest, grpc.ServicerContext], Iterator[sandbox_pb2.ExecuteEvent]]
@@ -50,6 +52,7 @@ class FakeDaemon:
     checks: list[str] = field(default_factory=list)
     approvals: tuple[approval_pb2.Approval, ...] = ()
     votes: list[tuple[str, bool, str]] = field(default_factory=list)
+    audit: FakeAudit = field(default_factory=FakeAudit)
     requests: list[sandbox_pb2.ExecuteRequest] = field(default_factory=list)
     kills: list[tuple[str, int | None]] = field(default_factory=list)
     metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
@@ -379,6 +382,7 @@ def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     profile_pb2_grpc.add_ProfileServiceServicer_to_server(_Profile(daemon), server)
     policy_pb2_grpc.add_PolicyServiceServicer_to_server(_Policy(daemon), server)
     approval_pb2_grpc.add_ApprovalServiceServicer_to_server(_Approval(daemon), server)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(daemon.audit, server)
     address = f"unix:{path}"
     server.add_insecure_port(address)
     server.start()
@@ -387,4 +391,5 @@ def serving(daemon: FakeDaemon, path: Path) -> Iterator[str]:
     finally:
         stopping = server.stop(grace=None)  # first: a script that ended by itself would end its stream in order
         daemon.cancelled.set()
+        daemon.audit.left.set()
         stopping.wait()

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from sandboxd.client import Accepted, AsyncClient, Chunk, PolicyDenied, Result, Unreachable
-from sandboxd.rpc.v1 import policy_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import audit_pb2, policy_pb2, sandbox_pb2
+from tests.fakes import audit_service
 from tests.fakes.server import FakeDaemon, accepted, approval, chunk, hangs, refuses, result, says, serving
 
 
@@ -105,3 +106,19 @@ async def test_approvals_work_as_in_the_blocking_client(address: str, daemon: Fa
             assert (await anext(updates)).approval_id == f"{0:032x}"
         assert await asyncio.to_thread(daemon.cancelled.wait, 30)
     assert daemon.votes == [(f"{1:032x}", True, "fine"), (f"{2:032x}", False, "no")]
+
+
+async def test_the_record_is_read_as_by_the_blocking_client(address: str, daemon: FakeDaemon) -> None:
+    daemon.audit.records = tuple(audit_service.record(seq) for seq in range(1, 4))
+    daemon.audit.news = (audit_pb2.AuditServiceTailResponse(records=daemon.audit.records, next_seq=4),)
+    daemon.audit.verification = audit_pb2.AuditServiceVerifyResponse(ok=True)
+    daemon.audit.sinks = (audit_pb2.AuditSink(name="siem"),)
+    async with AsyncClient(address) as client:
+        page = await client.query_audit(limit=3)
+        assert ([record.seq for record in page.records], page.next_page_token) == ([1, 2, 3], "")
+        async with aclosing(client.tail_audit(from_seq=0)) as news:
+            assert (await anext(news)).records == page.records
+        assert await asyncio.to_thread(daemon.audit.left.wait, 30)
+        assert (await client.verify_audit()).ok
+        assert [sink.name for sink in await client.audit_sinks()] == ["siem"]
+        assert (await client.audit_key()).key_id == "9" * 64

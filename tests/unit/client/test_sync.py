@@ -1,6 +1,7 @@
 """The blocking client against a daemon that runs nothing."""
 
 import gc
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,13 +10,20 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import timestamp_pb2
 
 from sandboxd.client import (
     Accepted,
     Agent,
     ApprovalState,
     ApprovalVote,
+    AuditBadRecord,
+    AuditDamage,
+    AuditFilter,
+    AuditKey,
+    AuditSink,
     AuditUnavailable,
+    AuditVerification,
     Chunk,
     Client,
     Code,
@@ -38,8 +46,8 @@ from sandboxd.client import (
     question,
 )
 from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
-from sandboxd.rpc.v1 import policy_pb2, profile_pb2, sandbox_pb2
-from tests.fakes import server
+from sandboxd.rpc.v1 import audit_pb2, policy_pb2, profile_pb2, sandbox_pb2
+from tests.fakes import audit_service, server
 from tests.fakes.server import FakeDaemon, accepted, chunk, hangs, refuses, result, says, serving
 
 
@@ -333,3 +341,74 @@ def test_a_watch_goes_on_until_it_is_left(client: Client, daemon: FakeDaemon) ->
     assert [next(updates).state for _ in range(2)] == [ApprovalState.PENDING, ApprovalState.UNKNOWN]
     updates.close()
     assert daemon.cancelled.wait(30)
+
+
+def test_a_query_is_followed_over_its_pages_to_its_limit(client: Client, daemon: FakeDaemon) -> None:
+    daemon.audit.records = tuple(audit_service.record(seq) for seq in range(1, 6))
+    daemon.audit.damages = (audit_pb2.AuditDamage(seq=9, segment="s", offset=7, reason="edited"),)
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    wanted = AuditFilter(since, since, "t", "e", "s", "policy.*", "deny", "Warning", "x")
+    page = client.query_audit(wanted, limit=3, oldest_first=True)
+    assert [record.seq for record in page.records] == [1, 2, 3]
+    assert page.records[0].time == datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    assert json.loads(page.records[0].line)["seq"] == 1
+    assert page.damages == (AuditDamage(9, "s", 7, "edited"),)
+    assert page.next_page_token == "3"
+    rest = client.query_audit(wanted, page_token=page.next_page_token)
+    assert ([record.seq for record in rest.records], rest.next_page_token) == ([4, 5], "")
+    moment = timestamp_pb2.Timestamp(seconds=1_767_323_045)
+    assert daemon.audit.queries[0] == audit_pb2.AuditServiceQueryRequest(
+        filter=audit_pb2.AuditFilter(
+            since=moment, until=moment, tenant="t", execution_id="e", sandbox_id="s", rule="policy.*", verdict="deny",
+            minimum_priority="Warning", text="x",
+        ),
+        oldest_first=True,
+        page_size=3,
+    )  # fmt: skip
+    assert [query.page_size for query in daemon.audit.queries] == [3, 1, 100]
+
+
+def test_a_tail_goes_on_until_it_is_left(client: Client, daemon: FakeDaemon) -> None:
+    daemon.audit.news = (
+        audit_pb2.AuditServiceTailResponse(records=[audit_service.record(7)], next_seq=8, missing=6, caught_up=True),
+    )
+    news = client.tail_audit(AuditFilter(rule="policy.*"), 1)
+    (first,) = [next(news)]
+    assert ([record.seq for record in first.records], first.next_seq, first.missing, first.caught_up) == (
+        [7],
+        8,
+        6,
+        True,
+    )
+    news.close()
+    assert daemon.audit.left.wait(30)
+    assert daemon.audit.tails[0].from_seq == 1 and daemon.audit.tails[0].filter.rule == "policy.*"
+
+
+def test_verification_sinks_and_key_are_told_in_full(client: Client, daemon: FakeDaemon) -> None:
+    moment = timestamp_pb2.Timestamp(seconds=1000)
+    daemon.audit.verification = audit_pb2.AuditServiceVerifyResponse(
+        ok=False,
+        records=4,
+        first_bad=audit_pb2.AuditBadRecord(segment="s", line=5, seq=5, fault="edited", reason="r"),
+        first_seq=1,
+        last_seq=4,
+        checkpoints=1,
+        sealed_seq=3,
+        sealed_at=moment,
+        key_id="k",
+    )
+    when = datetime(1970, 1, 1, 0, 16, 40, tzinfo=UTC)
+    bad = AuditBadRecord("s", 5, 5, "edited", "r")
+    assert client.verify_audit() == AuditVerification(False, 4, bad, 0, 1, 4, 1, 3, when, "k")
+    daemon.audit.verification = audit_pb2.AuditServiceVerifyResponse(ok=True)
+    assert client.verify_audit() == AuditVerification(True, 0, None, 0, 0, 0, 0, 0, None, "")
+    daemon.audit.sinks = (
+        audit_pb2.AuditSink(
+            name="n", type="t", required=True, state="failing", sent_records=1, filtered_records=2, lag_records=3,
+            lag_seconds=4.5, retries=5, failures=6, lost_records=7, refused_records=8, last_error="e",
+            last_error_at=moment,
+        ),
+    )  # fmt: skip
+    assert client.audit_sinks() == (AuditSink("n", "t", True, "failing", 1, 2, 3, 4.5, 5, 6, 7, 8, "e", when, None),)
+    assert client.audit_key() == AuditKey(daemon.audit.public_key_pem, "9" * 64)

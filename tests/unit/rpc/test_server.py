@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sandboxd.errors import ConfigInvalid
 from sandboxd.model import Caller, ExecuteRequest
+from sandboxd.rpc.audit import AuditService
 from sandboxd.rpc.interceptors import Streaming
 from sandboxd.rpc.node import NodeService
 from sandboxd.rpc.policy import PolicyService
@@ -24,7 +25,7 @@ from sandboxd.rpc.profile import ProfileService
 from sandboxd.rpc.response import Responses
 from sandboxd.rpc.sandbox import SandboxService
 from sandboxd.rpc.server import ServerConfig
-from sandboxd.rpc.v1 import node_pb2, policy_pb2, profile_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import audit_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 from tests.fakes.executor import Item, endless, greeting
 from tests.skips import need_root
 from tests.unit.rpc.conftest import Served, raw, serving
@@ -81,6 +82,7 @@ def test_every_method_of_the_api_is_bound_with_its_request_and_kind() -> None:
         (ProfileService(nothing), profile_pb2.DESCRIPTOR),
         (NodeService(nothing, nothing, nothing, Responses(nothing, nothing, nothing)), node_pb2.DESCRIPTOR),
         (PolicyService(nothing), policy_pb2.DESCRIPTOR),
+        (AuditService(nothing, nothing), audit_pb2.DESCRIPTOR),
     )
     for service, file in services:
         (described,) = file.services_by_name.values()
