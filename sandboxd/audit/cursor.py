@@ -1,64 +1,35 @@
-"""Feeds one sink from the journal: its own task, its own place in the journal on disk, its own retries.
+"""A sink's place in the journal: kept on disk, and read on from, a batch at a time.
 
-Never holds up the journal or another sink, never skips a record: after a crash it sends again from the last place that
-it saved (at least once). One `Feed` per sink, made by the daemon.
+Never skips a record that is there: a place on disk that does not lead to the next record is searched for, one that
+cannot be read is the oldest record there is. What is gone is counted. Called by `audit.feed`, one reader per sink.
 """
 
-import asyncio
-import contextlib
 import json
-import logging
 import os
-import random
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sandboxd.audit.choice import Choice, head
 from sandboxd.audit.journal import Position
 from sandboxd.audit.line import LineDamaged, decode
 from sandboxd.audit.segment import Segment, lines, open_private, private_directory, segments
-from sandboxd.settings.sinks.base import SinkSettings
-from sandboxd.sink.base import Record, Sink, SinkUnavailable
+from sandboxd.sink.base import Record
 
 BATCH_RECORDS = 256
-LINGER_SECONDS = 0.1  # records come close together: sent together they cost less, and none of it while a caller waits
-SAVE_SECONDS = 1.0
-RETRY_FIRST_SECONDS = 0.5
-RETRY_MOST_SECONDS = 60.0
+BATCH_BYTES = 1 << 20  # of lines, with the one that passes it
+LEFT_OUT_BYTES = 1 << 20  # of lines that the filter leaves out, before others have their turn
 _END = 1 << 62  # of what can be an offset: reading from there on must not pass what the kernel counts with
 
-_log = logging.getLogger(__name__)
 
-
-class Source(Protocol):
-    """What a feed needs of `audit.recorder.Recorder`."""
+class Readable(Protocol):
+    """What reading needs of `audit.recorder.Recorder`."""
 
     @property
     def directory(self) -> Path: ...
 
     @property
     def readable(self) -> Position: ...
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SinkStatus:
-    """How one sink does, since the daemon started. Times are Unix time, 0 where it has not happened yet."""
-
-    name: str
-    type: str
-    required: bool
-    sent_records: int
-    lag_records: int  # on record, and not taken yet
-    lag_seconds: float  # age of the oldest of them
-    retries: int  # attempts that it refused
-    failures: int  # of these, the last ones in a row: 0 when it is well
-    last_error: str
-    last_error_at: float
-    last_success_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,189 +41,161 @@ class Cursor:
     seq: int
 
 
-START = Cursor(0, 0, 0)
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was read in one go. `missing` sequence numbers from `missing_from` on are not in the journal any more."""
+
+    records: tuple[Record, ...]  # without those that the filter leaves out
+    after: Cursor
+    left_out: int
+    oldest: str  # time of the first of all that was looked at
+    missing_from: int
+    missing: int
 
 
-class Feed:
-    """`run` it as a task; `close` ends it with its place saved. `directory` holds one file per sink."""
+class Reader:
+    """Reads on from `cursor`, which is the caller's to move: to a batch's `after`, once it needs it no more."""
 
-    def __init__(
-        self,
-        source: Source,
-        sink: Sink,
-        settings: SinkSettings,
-        directory: Path,
-        *,
-        jitter: Callable[[], float] = random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, source: Readable, choice: Choice, cursor: Cursor | None) -> None:
         self._source = source
-        self._sink = sink
-        self._settings = settings
-        self._directory = directory
-        self._jitter = jitter
-        self._sleep = sleep
-        self._clock = clock
-        self._news = asyncio.Event()
-        self._news.set()
-        self._cursor = self._saved = load(directory, settings.name)
-        self._proved = self._cursor == START  # what the file said of the place has led to the next record
-        self._failures = 0
-        self.sent_records = 0
-        self.refusals = 0
-        self.refused_at = 0.0  # Unix time of the last one
+        self._choice = choice
+        self._proved = cursor is None  # what the file said of the place has led to the next record
+        self.cursor = self._oldest() if cursor is None else cursor
 
-    @property
-    def name(self) -> str:
-        return self._settings.name
-
-    @property
-    def lag(self) -> int:
-        """Records that the sink has not taken yet."""
-        return self._source.readable.link.seq - self._cursor.seq
-
-    @property
-    def failures(self) -> int:
-        """Attempts in a row that the sink refused; 0 when it is well."""
-        return self._failures
-
-    async def run(self) -> None:
-        """Until cancelled. A damaged journal ends it, logged."""
-        unsubscribe = self._source.subscribe(self._news.set)
-        try:
-            while True:
-                await self._wait()
-                await self._sleep(LINGER_SECONDS)
-                self._news.clear()
-                while batch := self._read():
-                    await self._deliver(batch)
-        except LineDamaged as error:
-            _log.error(
-                "sink feed stopped at a damaged record", extra={"sink": self._settings.name, "error": str(error)}
-            )
-        finally:
-            unsubscribe()
-            self._save()
-            await self._sink.close()
-
-    async def _wait(self) -> None:
-        """For news; a place that is not saved yet is saved once it has been quiet for a moment."""
-        if self._cursor != self._saved:
-            try:
-                await asyncio.wait_for(self._news.wait(), SAVE_SECONDS)
-            except TimeoutError:
-                self._save()
-        await self._news.wait()
-
-    async def _deliver(self, batch: tuple[Cursor, tuple[Record, ...]]) -> None:
-        after, records = batch
-        while True:
-            try:
-                await self._sink.send(records)
-            except (OSError, SinkUnavailable) as error:
-                self._failures += 1
-                self.refusals += 1
-                self.refused_at = self._clock()
-                if self._failures == 1:
-                    _log.warning("sink does not accept", extra={"sink": self._settings.name, "error": str(error)})
-                most = min(RETRY_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 16), RETRY_MOST_SECONDS)
-                await self._sleep(most * (0.5 + self._jitter() / 2))
-            else:
-                self._failures = 0
-                self.sent_records += len(records)
-                self._cursor = after
-                if len(records) == BATCH_RECORDS:
-                    self._save()
-                return
-
-    def _read(self) -> tuple[Cursor, tuple[Record, ...]] | None:
-        """The next records and the place behind them; None when there is nothing new."""
+    def read(self) -> Batch | None:
+        """What comes next; None when there is nothing new. LineDamaged, or OSError if the disk fails."""
         readable = self._source.readable
-        if self._cursor.seq > readable.link.seq:
-            self._cursor = START  # the journal lost its tail (power cut): send again rather than miss something
-        while self._cursor.seq < readable.link.seq:
+        if self.cursor.seq > readable.link.seq:
+            # The journal lost its tail (power cut): send again rather than miss something.
+            self.cursor, self._proved = self._oldest(), True
+        while self.cursor.seq < readable.link.seq:
             segment, offset = self._place()
-            end = readable.offset if segment.first_seq == readable.segment else None
+            newest = segment.first_seq == readable.segment
             try:
-                cursor, records = _records(segment, offset, end, self._cursor.seq)
+                batch = self._read_from(segment, offset, readable.offset if newest else None)
+            except FileNotFoundError:
+                continue  # retention was faster
             except LineDamaged:
                 if self._proved:
                     raise
                 self._search()
                 continue
-            exhausted = not records and segment.first_seq == readable.segment
-            if not self._proved and (exhausted or (records and records[0].seq != self._cursor.seq + 1)):
+            exhausted = batch.after.seq == self.cursor.seq
+            if not self._proved and ((exhausted and newest) or batch.missing):
                 self._search()
                 continue
-            if records:
+            if not exhausted:
                 self._proved = True
-                return cursor, records
-            if exhausted:
+                return batch
+            if newest:
                 return None
-            self._cursor = Cursor(segment.first_seq + 1, 0, self._cursor.seq)  # this segment is exhausted
+            self.cursor = Cursor(segment.first_seq + 1, 0, self.cursor.seq)  # the next segment
         return None
+
+    def _read_from(self, segment: Segment, offset: int, end: int | None) -> Batch:
+        gathered = _Gathered(self._choice, self.cursor.seq)
+        descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            for at, line in lines(descriptor, offset, end):
+                gathered.look_at(line)
+                offset = at + len(line) + 1
+                if gathered.full:
+                    break
+        finally:
+            os.close(descriptor)
+        return gathered.batch(segment, offset)
 
     def _search(self) -> None:
         """The saved place is not behind that record, as on a damaged disk: read all, and send what comes after it."""
-        self._cursor = Cursor(0, 0, self._cursor.seq)
+        self.cursor = Cursor(0, 0, self.cursor.seq)
         self._proved = True
 
     def _place(self) -> tuple[Segment, int]:
         """The cursor's segment; the next one if it is exhausted or gone."""
         found = segments(self._source.directory)
         for segment in found:
-            if segment.first_seq >= self._cursor.segment:
-                return segment, self._cursor.offset if segment.first_seq == self._cursor.segment else 0
+            if segment.first_seq >= self.cursor.segment:
+                return segment, self.cursor.offset if segment.first_seq == self.cursor.segment else 0
         return found[-1], 0
 
-    def _save(self) -> None:
-        """Failing is no harm but records sent again after a crash."""
-        if self._cursor != self._saved:
-            with contextlib.suppress(OSError):
-                save(self._directory, self._settings.name, self._cursor)
-                self._saved = self._cursor
+    def _oldest(self) -> Cursor:
+        first_seq = segments(self._source.directory)[0].first_seq
+        return Cursor(first_seq, 0, first_seq - 1)
 
 
-def load(directory: Path, name: str) -> Cursor:
-    """The saved place of that sink; the journal's start if there is none that can be read."""
+class _Gathered:
+    """What one reading has come by."""
+
+    def __init__(self, choice: Choice, after_seq: int) -> None:
+        self._choice = choice
+        self._seq = self._after_seq = after_seq
+        self._records: list[Record] = []
+        self._oldest = ""
+        self._left_out = self._left_out_bytes = self._taken_bytes = 0
+        self._missing = self._missing_from = 0
+
+    @property
+    def full(self) -> bool:
+        return (
+            len(self._records) == BATCH_RECORDS
+            or self._taken_bytes >= BATCH_BYTES
+            or self._left_out_bytes >= LEFT_OUT_BYTES
+        )
+
+    def look_at(self, line: bytes) -> None:
+        record: Record | None = None
+        ending = head(line)
+        if ending is None or self._choice.may_take(ending.rule, ending.priority):
+            record = decode(line)
+            seq, time = record.seq, record.time
+        else:
+            seq, time = ending.seq, ending.time
+        if seq <= self._after_seq:
+            return
+        if seq > self._seq + 1:
+            self._missing_from = self._missing_from or self._seq + 1
+            self._missing += seq - self._seq - 1
+        self._seq = seq
+        self._oldest = self._oldest or time
+        if record is not None and self._choice.takes(record):
+            self._records.append(record)
+            self._taken_bytes += len(line)
+        else:
+            self._left_out += 1
+            self._left_out_bytes += len(line)
+
+    def batch(self, segment: Segment, offset: int) -> Batch:
+        after = Cursor(segment.first_seq, offset, self._seq)
+        return Batch(tuple(self._records), after, self._left_out, self._oldest, self._missing_from, self._missing)
+
+
+def load(directory: Path, name: str) -> Cursor | None:
+    """The saved place of that sink; None if there is none that can be read."""
     try:
         value = json.loads((directory / f"{name}.json").read_bytes())
     except (OSError, ValueError, RecursionError):
-        return START
+        return None
     match value:
         case {"segment": int(segment), "offset": int(offset), "seq": int(seq)} if all(
             0 <= number < _END for number in (segment, offset, seq)
         ):
             return Cursor(segment, offset, seq)
         case _:
-            return START
+            return None
 
 
-def save(directory: Path, name: str, cursor: Cursor) -> None:
-    """Whole or not at all. OSError if it cannot be written."""
+def save(directory: Path, name: str, cursor: Cursor, *, durable: bool = False) -> None:
+    """Whole or not at all; `durable`: also after a power cut. OSError if it cannot be written."""
     folder = private_directory(directory)
     try:
         descriptor = open_private(folder, f".{name}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w") as file:
             json.dump({"segment": cursor.segment, "offset": cursor.offset, "seq": cursor.seq}, file)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         os.rename(f".{name}.json", f"{name}.json", src_dir_fd=folder, dst_dir_fd=folder)
+        if durable:
+            os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _records(segment: Segment, offset: int, end: int | None, after: int) -> tuple[Cursor, tuple[Record, ...]]:
-    """Up to a batch of records with a sequence number above `after`."""
-    found: list[Record] = []
-    descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        for at, line in lines(descriptor, offset, end):
-            record = decode(line)
-            offset = at + len(line) + 1
-            if record.seq > after:
-                found.append(record)
-            if len(found) == BATCH_RECORDS:
-                break
-    finally:
-        os.close(descriptor)
-    return Cursor(segment.first_seq, offset, found[-1].seq if found else after), tuple(found)

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import OUTCOMES
 from sandboxd.approval.office import Approvals
-from sandboxd.audit.cursor import Feed
+from sandboxd.audit.feed import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.metrics.tally import APPROVALS, END_REASONS, FAILURES, OTHER, REFUSALS, Tally
 from sandboxd.policy.opa_breaker import State
@@ -133,17 +133,30 @@ class Sinks(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ["sink"]
+        info = GaugeMetricFamily("sandboxd_sink_info", "The sinks", labels=[*labels, "type", "required"])
+        accepting = GaugeMetricFamily("sandboxd_sink_accepting", "0: it does not take what it is sent", labels=labels)
         sent = CounterMetricFamily("sandboxd_sink_sent_events", "Events that it took", labels=labels)
+        filtered = CounterMetricFamily("sandboxd_sink_filtered_events", "Events its filter left out", labels=labels)
         lag = GaugeMetricFamily("sandboxd_sink_lag_events", "Events that it has not taken yet", labels=labels)
-        refusals = CounterMetricFamily("sandboxd_sink_failures", "Attempts that it did not accept", labels=labels)
-        refused_at = GaugeMetricFamily("sandboxd_sink_last_failure_timestamp_seconds", "The last one", labels=labels)
+        lag_seconds = GaugeMetricFamily("sandboxd_sink_lag_seconds", "Age of the oldest of them", labels=labels)
+        failures = CounterMetricFamily("sandboxd_sink_failures", "Attempts that it did not accept", labels=labels)
+        failed_at = GaugeMetricFamily("sandboxd_sink_last_failure_timestamp_seconds", "The last one", labels=labels)
+        lost = CounterMetricFamily("sandboxd_sink_lost_events", "Events gone before it took them", labels=labels)
+        refused = CounterMetricFamily("sandboxd_sink_refused_events", "Events that it refused for good", labels=labels)
         for feed in self.feeds:
-            sent.add_metric([feed.name], feed.sent_records)
-            lag.add_metric([feed.name], max(0, feed.lag))
-            refusals.add_metric([feed.name], feed.refusals)
-            if feed.refusals:
-                refused_at.add_metric([feed.name], feed.refused_at)
-        yield from (sent, lag, refusals, refused_at)
+            status = feed.status
+            info.add_metric([status.name, status.type, str(status.required).lower()], 1)
+            accepting.add_metric([status.name], status.state == "ok")
+            sent.add_metric([status.name], status.sent_records)
+            filtered.add_metric([status.name], status.filtered_records)
+            lag.add_metric([status.name], status.lag_records)
+            lag_seconds.add_metric([status.name], status.lag_seconds)
+            failures.add_metric([status.name], status.retries)
+            if status.retries:
+                failed_at.add_metric([status.name], status.last_error_at)
+            lost.add_metric([status.name], status.lost_records)
+            refused.add_metric([status.name], status.refused_records)
+        yield from (info, accepting, sent, filtered, lag, lag_seconds, failures, failed_at, lost, refused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

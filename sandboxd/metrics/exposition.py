@@ -16,7 +16,7 @@ from prometheus_client.registry import CollectorRegistry
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import Analyser
 from sandboxd.approval.office import Approvals
-from sandboxd.audit.cursor import Feed
+from sandboxd.audit.feed import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.metrics import collectors
 from sandboxd.metrics.tally import Tally

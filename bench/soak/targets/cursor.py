@@ -1,22 +1,21 @@
 """A sink's saved place as bytes on the disk: whatever stands there, what it has not had is sent, or all again."""
 
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.soak.target import Broken, Target
 from sandboxd.audit import cursor
-from sandboxd.audit.journal import Journal, Position
+from sandboxd.audit.choice import Choice
+from sandboxd.audit.journal import Position
 from sandboxd.audit.line import body
 from sandboxd.audit.segment import segments
 from sandboxd.event import ExecutionRefused
-from sandboxd.settings.sinks.base import SinkSettings
-from sandboxd.sink.base import Record
+from sandboxd.settings.sinks.base import Filter
+from tests.fakes.journal import open_journal
 
 RECORDS = 6
+EVERYTHING = Choice(Filter())
 OUTSIDE = (
-    # what sends, waits and saves
-    *(f"cursor.Feed.{name}" for name in ("lag", "failures", "run", "_wait", "_deliver", "_save")),
     "cursor.save",
     # what makes files
     *(f"segment.{name}" for name in ("segment_name", "private_directory", "open_private")),
@@ -26,23 +25,12 @@ OUTSIDE = (
 class _Source:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        journal = Journal(directory, "b" * 32, "node", 1024)
+        journal = open_journal(directory, 1024)
         for number in range(RECORDS):
             refused = ExecutionRefused("local", "uid:0", "s", str(number), "", "", "overloaded", "later")
             journal.append(body(refused), number)
         self.readable: Position = journal.position
         journal.close()
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        return callback
-
-
-class _Sink:
-    async def send(self, records: Sequence[Record]) -> None:
-        raise AssertionError("nothing is sent by this target")
-
-    async def close(self) -> None:
-        pass
 
 
 def target() -> Target:
@@ -54,13 +42,11 @@ def target() -> Target:
     def run(data: bytes) -> object:
         _ = kept  # lives as long as this function
         (directory / "fuzz.json").write_bytes(data)
-        feed = cursor.Feed(source, _Sink(), SinkSettings(type="fuzz"), directory)
         place = cursor.load(directory, "fuzz")
-        read = feed._read()
-        numbers = [record.seq for record in read[1]] if read else []
-        if place.seq < RECORDS and not numbers:
+        read = cursor.Reader(source, EVERYTHING, place).read()
+        if (place is None or place.seq < source.readable.link.seq) and (read is None or not read.records):
             raise Broken(f"{place!r}: nothing is sent")
-        return str(place.offset).translate(LETTERS) if place != cursor.START else None
+        return None if place is None else str(place.offset).translate(LETTERS)
 
     first = [segment.first_seq for segment in segments(source.directory)]
     seeds = (

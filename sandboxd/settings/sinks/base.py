@@ -1,4 +1,4 @@
-"""What every sink's section has; each sink adds its own in a file of its own. Used by `any`, and by `audit.cursor`."""
+"""What every sink's section has; each sink adds its own in a file of its own. Used by `any`, and by `audit.feed`."""
 
 from pathlib import Path
 from typing import Annotated, Self

@@ -1,5 +1,6 @@
 """A daemon's parts as metrics see them: the real ones, on a directory of their own, with nothing running."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from sandboxd.admission import Admission
 from sandboxd.analysis.analyser import Analyser
-from sandboxd.audit.cursor import Feed
+from sandboxd.audit.feed import Feed
 from sandboxd.audit.recorder import Recorder
 from sandboxd.metrics.exposition import Sources
 from sandboxd.metrics.tally import Tally
@@ -87,7 +88,7 @@ class Node:
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     recorder = Recorder.open(tmp_path / "state", "node", "boot", "write")
     sink = FakeSink()
-    feed = Feed(recorder, sink, SETTINGS, tmp_path / "cursors", clock=lambda: 1234.5)
+    feed = Feed(recorder, sink, SETTINGS, tmp_path / "cursors", sleep=lambda _: asyncio.sleep(0), clock=lambda: 1234.5)
     async with serving(ServerConfig(socket=tmp_path / "run" / "s.sock")) as served:
         whole = Node(served, Office(tmp_path / "office"), recorder, sink, feed)
         recorder.observe(whole.tally.count)

@@ -1,3 +1,4 @@
+import asyncio
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from sandboxd.event import ApprovalRequested, ExecutionEnded, PolicyDecided, Pro
 from sandboxd.metrics.exposition import pages
 from sandboxd.rollout import ShadowFacts
 from sandboxd.shadow import Counts
-from tests.fakes.events import made
+from tests.fakes.events import made, violated
 from tests.unit.metrics.conftest import Node, parsed
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
@@ -37,7 +38,12 @@ def exposed(text: str) -> Rows:
 async def everything(node: Node) -> str:
     """The page of a node on which each metric has a value."""
     node.become(breaker="open", breaker_trips=1, shadow=ShadowFacts("r2", Counts(), ""))
-    node.feed.refusals = 1
+    node.sink.refusals = 1
+    await node.recorder.record(violated())
+    feeding = asyncio.create_task(node.feed.run())
+    await node.sink.has(1)
+    feeding.cancel()
+    await asyncio.wait([feeding])
     await node.recorder.record(made(PolicyDecided, action="execution.start", verdict="allow"))
     return pages(node.sources())("").body.decode()
 
