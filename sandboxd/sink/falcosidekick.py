@@ -4,14 +4,13 @@ Never sends an event before the one before it of the same execution was taken; t
 as well. What was taken is not sent again while the daemon lives. Found by name through `plugin`.
 """
 
-import asyncio
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sandboxd.outbound.again import seconds_until
 from sandboxd.outbound.post import Answer, NoAnswer, Poster
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.sink.base import Record, Sink, SinkRefused, SinkUnavailable
+from sandboxd.sink.by_execution import ByExecution
 from sandboxd.sink.falco_event import falco_line
 
 JSON = "application/json"
@@ -29,39 +28,18 @@ _THERE = (
 class FalcosidekickSink:
     def __init__(self, settings: FalcosidekickSettings) -> None:
         self._poster = Poster(f"sinks.{settings.name}", settings, settings.connections)
-        self._connections = settings.connections
+        self._each = ByExecution(settings.connections, self._send)
         self._compressed = settings.compression
         self._ping = ("" if settings.url.endswith("/") else "/") + "ping"
-        self._taken: set[tuple[str, int]] = set()  # of the records whose sending has failed as a whole
 
     async def send(self, records: Sequence[Record]) -> None:
-        if not records:
+        if records:
+            await self._each.send(records)
+        else:
             await self._prove()
-            return
-        queues = deque(_by_execution(record for record in records if (record.boot, record.seq) not in self._taken))
-        failures: list[SinkUnavailable | SinkRefused] = []
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._connections, len(queues))):
-                group.create_task(self._work(queues, failures))
-        if failures:
-            raise next((failure for failure in failures if isinstance(failure, SinkRefused)), failures[0])
-        self._taken.clear()
 
     async def close(self) -> None:
         await self._poster.close()
-
-    async def _work(self, queues: deque[list[Record]], failures: list[SinkUnavailable | SinkRefused]) -> None:
-        """Ends at the first failure of any of these tasks, its own event sent to the end."""
-        while queues and not failures:
-            for record in queues.popleft():
-                if failures:
-                    return
-                try:
-                    await self._send(record)
-                except (SinkUnavailable, SinkRefused) as failure:
-                    failures.append(failure)
-                else:
-                    self._taken.add((record.boot, record.seq))
 
     async def _send(self, record: Record) -> None:
         body = falco_line(record)[:-1]
@@ -92,14 +70,6 @@ class FalcosidekickSink:
                 f"it answered {answer.status} to GET /ping, and not as falcosidekick does; set url to where "
                 "falcosidekick or Falco's collector plugin listens"
             )
-
-
-def _by_execution(records: Iterable[Record]) -> Iterable[list[Record]]:
-    """In the order of each one's first record. Those without an execution are one queue."""
-    queues: dict[str, list[Record]] = {}
-    for record in records:
-        queues.setdefault(dict(record.ids).get("execution_id", ""), []).append(record)
-    return queues.values()
 
 
 def create(settings: FalcosidekickSettings, _node: str) -> Sink:
