@@ -12,13 +12,13 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import fields
-from typing import Final
+from typing import Final, get_args
 
 import grpc
 import grpc.aio
 
 from sandboxd import __version__
-from sandboxd.event import Event
+from sandboxd.event import Event, Priority
 from sandboxd.sink.base import Record
 from sandboxd.sink.falco_api import outputs_pb2, schema_pb2, version_pb2
 from sandboxd.sink.falco_event import falco_event, time_ns
@@ -26,6 +26,7 @@ from sandboxd.sink.falco_ring import Ring
 
 _FORMAT: Final = 1  # of the events: `engine_version`, which with Falco counts what its rules may name
 _SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?", re.ASCII)
+_PRIORITIES = {name: schema_pb2.priority.Value(name) for name in get_args(Priority)}
 _UNSET = "<NA>"  # as Falco writes it
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -129,7 +130,7 @@ def encode(record: Record) -> bytes:
     assert isinstance(fields, dict)
     assert isinstance(tags, list)
     response = outputs_pb2.response(
-        priority=schema_pb2.priority.Value(record.priority),
+        priority=_PRIORITIES.get(record.priority, schema_pb2.INFORMATIONAL),
         source_deprecated=schema_pb2.INTERNAL,  # the client library 0.4.0 stops at a value that it does not know
         rule=record.rule,
         output=str(event["output"]),
