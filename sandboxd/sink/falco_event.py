@@ -4,7 +4,6 @@ Never puts tenant text into a rule, a priority, a tag, an output sentence or a f
 speaks this format; source: falcosecurity/falco `userspace/engine/formats.cpp`.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -15,7 +14,7 @@ from sandboxd.sink.base import FieldValue, Record
 
 FalcoValue = str | int | float | bool | None
 SOURCE = "sandboxd"
-MOST_BYTES = 512  # of one string: falcosidekick cuts longer ones out of a long event, and says no digest
+MOST_BYTES = 512  # of one string: falcosidekick cuts longer ones in a long event
 
 # Falco's own names, and those of its gate for coding agents, where one means the same; and what any event may have.
 _NAMES = {
@@ -48,7 +47,7 @@ _NAMES_OF_NOUN = {
 }
 # All other names are ours, below what their event is about; digests are the audit's.
 _PREFIXES = {"policy": "opa", "approval": "opa", "journal": "audit.journal", "sink": "audit.sink"}
-_EVERY = ("evt.time", "evt.type", "evt.hostname", "audit.seq", "audit.boot")
+_EVERY = ("evt.time", "evt.type", "evt.hostname", "audit.seq", "audit.boot", "audit.digest")
 
 # What an output sentence tells besides ids: closed sets of words, and left out where it is no such word.
 _TOLD = ("action", "verdict", "end_reason", "layer")
@@ -76,7 +75,8 @@ def derived_names(rule: str) -> tuple[str, ...]:
 def falco_event(record: Record) -> dict[str, object]:
     """Keys `time rule priority source hostname output tags output_fields`; `output_fields` is flat and never empty.
 
-    An id that is empty is left out. No string is over MOST_BYTES in UTF-8: of a longer one the digest stands beside it.
+    An id that is empty is left out. A string over MOST_BYTES in UTF-8 ends in "…": its record, which `audit.seq` and
+    `audit.digest` name, has more of it.
     """
     return {
         "time": record.time,
@@ -91,15 +91,15 @@ def falco_event(record: Record) -> dict[str, object]:
 
 
 def output_fields(record: Record) -> dict[str, FalcoValue]:
-    every = (time_ns(record.time), record.rule, record.node, record.seq, record.boot)
+    every = (time_ns(record.time), record.rule, record.node, record.seq, record.boot, record.digest)
     fields: dict[str, FalcoValue] = dict(zip(_EVERY, every, strict=True))
     for name, value in record.ids:
         if value:
-            _put(fields, record.rule, name, value)
+            fields[field_name(record.rule, name)] = _bounded(value)
     for name, field in record.fields:
-        _put(fields, record.rule, name, _flat(field))
+        fields[field_name(record.rule, name)] = _flat(field)
         if name == "image" and isinstance(field, str) and record.rule.startswith("process."):
-            fields["proc.name"] = _shortened(_text(field.rpartition("/")[2]))
+            fields["proc.name"] = _bounded(field.rpartition("/")[2])
     return fields
 
 
@@ -131,34 +131,16 @@ def _is(words: re.Pattern[str], value: FieldValue) -> bool:
     return isinstance(value, str) and words.fullmatch(value) is not None
 
 
-def _put(fields: dict[str, FalcoValue], rule: str, name: str, value: FalcoValue) -> None:
-    if isinstance(value, str):
-        whole = _text(value)
-        value = _shortened(whole)
-        if value != whole:
-            fields.setdefault(f"audit.{name}_sha256", hashlib.sha256(whole.encode()).hexdigest())
-    fields[field_name(rule, name)] = value
-
-
-def _text(text: str) -> str:
-    """Half a surrogate pair is no text: strict readers of JSON refuse all of it."""
-    return text if text.isascii() else _LONE.sub("\ufffd", text)
-
-
-def _shortened(text: str) -> str:
-    if len(text) * 4 <= MOST_BYTES or len(encoded := text.encode()) <= MOST_BYTES:
-        return text
-    return encoded[: MOST_BYTES - 3].decode(errors="ignore") + "…"
-
-
 def _flat(value: FieldValue) -> FalcoValue:
     match value:
         case tuple():
-            return ",".join(map(_joined, value))
+            return _bounded(",".join(map(_joined, value)))
+        case str():
+            return _bounded(value)
         case bool() | None:
             return value
         case int() if not -_LARGEST <= value < _LARGEST:
-            return hex(value)  # no reader has such a number
+            return _bounded(hex(value))  # no reader has such a number
         case float() if not math.isfinite(value):
             return str(value)
         case _:
@@ -167,3 +149,12 @@ def _flat(value: FieldValue) -> FalcoValue:
 
 def _joined(item: object) -> str:
     return "=".join(map(_joined, item)) if isinstance(item, tuple) else str(item)
+
+
+def _bounded(text: str) -> str:
+    """Half a surrogate pair is no text: strict readers of JSON would refuse all of the event."""
+    if not text.isascii():
+        text = _LONE.sub("\ufffd", text)
+    if len(text) * 4 <= MOST_BYTES or len(encoded := text.encode()) <= MOST_BYTES:
+        return text
+    return encoded[: MOST_BYTES - 3].decode(errors="ignore") + "…"
