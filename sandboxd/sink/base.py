@@ -66,3 +66,12 @@ class Reopens(Protocol):
 
     def reopen(self) -> None:
         """From the next record on, write to what is at its path then. Called on reload; never blocks."""
+
+
+@runtime_checkable
+class Fetched(Protocol):
+    """A sink that others fetch from: what it took waits for them, and not for ever."""
+
+    @property
+    def dropped(self) -> int:
+        """Records that it took and nobody fetched in time."""

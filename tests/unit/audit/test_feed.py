@@ -389,3 +389,13 @@ async def test_a_journal_that_cannot_be_read_for_a_while_is_tried_again(
         await sink.has(1)
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_what_nobody_fetched_from_the_sink_in_time_counts_as_lost(tmp_path: Path) -> None:
+    class FetchedSink(FakeSink):
+        dropped = 3
+
+    sink = FetchedSink()
+    async with recording(tmp_path) as recorder, feeding(recorder, sink, tmp_path) as feed:
+        await everything(recorder, feed)
+        assert feed.status.lost_records == 3
