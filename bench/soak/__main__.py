@@ -1,8 +1,8 @@
-"""`make soak`: every fuzzer for a while, hostile events to a sink, then a real daemon under load.
+"""`make soak`: every fuzzer for a while, hostile events to a sink, a real daemon under load, one killed again and again.
 
 Prints figures; ends with 1 if a run found a fault.
 
-`python -m bench.soak [fuzz [TARGET]... | falco | node] [options]`; everything is the default.
+`python -m bench.soak [fuzz [TARGET]... | falco | node | kill] [options]`; everything is the default.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.soak import falco, node
+from bench.soak import falco, killed, node
 from bench.soak.campaign import campaign
 from bench.soak.planted import Planted
 from bench.soak.target import NAMES
@@ -19,6 +19,7 @@ CPU_SECONDS = 600.0
 NODE_SECONDS = 600.0
 FALCO_EVENTS = 100_000
 FALCO_KILLS = 20
+DAEMON_KILLS = 200
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         good &= _falco(options.events, options.kills)
     if options.what in ("all", "node"):
         good &= _node(options.seconds, options.mode)
+    if options.what in ("all", "kill"):
+        good &= _killed(options.daemon_kills, options.mode)
     return 0 if good else 1
 
 
@@ -56,6 +59,15 @@ def _node(seconds: float, mode: str) -> bool:
     return not outcome.left
 
 
+def _killed(kills: int, mode: str) -> bool:
+    good = True
+    for outcome in killed.killed(kills, node.Mode(mode)):
+        for line in outcome.lines():
+            _say(line)
+        good &= not outcome.left
+    return good
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -63,7 +75,7 @@ def _say(line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="fuzz every parser, then soak a daemon")
-    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "falco", "node"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "falco", "node", "kill"), default="all")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(NAMES)}; default: each")
     parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="for each target (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="begin with the corpus there, and leave it there")
@@ -73,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=int, default=FALCO_EVENTS, help="hostile ones (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=FALCO_KILLS, help="of the port meanwhile (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=NODE_SECONDS, help="of load (default: %(default)s)")
+    parser.add_argument("--daemon-kills", type=int, default=DAEMON_KILLS, help="under load (default: %(default)s)")
     parser.add_argument("--mode", choices=[str(mode) for mode in node.Mode], default=str(node.Mode.ROOT))
     return parser
 

@@ -6,12 +6,11 @@ Half of the kills for each durability. Started by `__main__`.
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests import acknowledged
 from tests.acknowledged import Told
-from tests.daemon import Mode, RunningDaemon, start_daemon
+from tests.daemon import Mode, start_daemon
 
 SETTINGS = """\
 audit: {{checkpoint_seconds: 1, segment_bytes: 65536, durability: {}}}
@@ -49,7 +48,7 @@ def killed(kills: int, mode: Mode) -> Iterator[Outcome]:
 def _killed(kills: int, mode: Mode, durability: str, seed: int) -> Outcome:
     told, chance, left, torn = Told(), random.Random(seed), list[str](), 0
     begun = time.monotonic()
-    with _node(mode, durability) as node:
+    with start_daemon(mode, SETTINGS.format(durability)) as node:
         for number in range(1, kills + 1):
             found = acknowledged.kill_once(node, told, chance)
             torn += found.torn_bytes > 0
@@ -60,9 +59,3 @@ def _killed(kills: int, mode: Mode, durability: str, seed: int) -> Outcome:
         left += acknowledged.not_on_record(node, told)
     seconds = time.monotonic() - begun
     return Outcome(durability, seed, kills, torn, told, found.records, found.checkpoints, seconds, tuple(left))
-
-
-@contextmanager
-def _node(mode: Mode, durability: str) -> Iterator[RunningDaemon]:
-    with start_daemon(mode, SETTINGS.format(durability)) as node:
-        yield node
