@@ -1,4 +1,4 @@
-"""`make soak`: every fuzzer for a while, hostile events to a sink, a real daemon under load, one killed again and again.
+"""`make soak`: fuzzers, hostile events to a sink, a real daemon under load, and one that is killed again and again.
 
 Prints figures; ends with 1 if a run found a fault.
 
