@@ -6,11 +6,13 @@ Never describes an event by hand. `--check` is what the drift test does: compare
 import inspect
 import sys
 import typing
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 from sandboxd import event
 from sandboxd.event import Event
+from sandboxd.sink.falco_event import derived_names, field_name
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
 _HEAD = """\
@@ -22,12 +24,39 @@ Each record of the journal is one line of canonical JSON: `v` (schema version), 
 (SHA-256 of the line before, without its newline), `rule`, `priority`, `ids` and `fields`. A string over 512 characters
 is cut, and `NAME_hmac` stands beside it: HMAC-SHA256 of all of it under a key that only this node has.
 
-`ids` of every event: {ids}.
+`ids` of every event, all strings: {ids}.
+
+### As Falco JSON
+
+The sinks that speak Falco's format send `time`, `rule`, `priority`, `source` (`sandboxd`), `hostname`, `output`, `tags`
+and `output_fields`, which is flat. The last column below is a field's name there: Falco's own, or that of its gate for
+coding agents, where one means the same; else one below `sandbox.`, `opa.`, `audit.` or `trace.`. Every event also has
+{every};
+`audit.digest` is the SHA-256 of the journal's line. Those of `process.*` have `proc.name`. An id that is empty is left
+out; lists are joined with commas, pairs with `=`. A string over 512 bytes of UTF-8 is cut and ends in `…`, a half
+surrogate pair becomes U+FFFD, and a number beyond 64 bits is text. `output` and `tags` never hold what a tenant wrote.
+
+Every kind of event is accepted by falcosidekick's checks, cut nowhere. These are a port of them, made from its source
+(`tests/falcosidekick_port.py`), since the Go module proxy does not serve the real one. Asked for it at `latest`,
+`master`, `main`, `2.31.1`, `v2.31.1+incompatible`, `2.32.0` and `v2.32.0`, it answered each time:
+
+    403 Forbidden
+        server response: This module version is not available.
+
+| id | Falco |
+|---|---|
+{rows}
 """
 
 
 def render() -> str:
-    parts = [_HEAD.format(ids=", ".join(f"`{field.name}`" for field in fields(Event)))]
+    parts = [
+        _HEAD.format(
+            ids=_quoted(field.name for field in fields(Event)),
+            every=_quoted(derived_names("")),
+            rows="\n".join(f"| `{field.name}` | `{field_name('', field.name)}` |" for field in fields(Event)),
+        )
+    ]
     common = {field.name for field in fields(Event)}
     for kind in _events():
         raised = "" if kind.raised is None else f", {kind.raised[0]} {kind.raised[1]}"
@@ -37,9 +66,13 @@ def render() -> str:
             parts.append(" " + " ".join(documented.split()))
         hints = typing.get_type_hints(kind)
         own = [field.name for field in fields(kind) if field.name not in common]
-        rows = [f"| `{name}` | {_json_type(hints[name])} |" for name in own]
-        parts.append("\n\n| field | type |\n|---|---|\n" + "\n".join(rows) + "\n")
+        rows = [f"| `{name}` | {_json_type(hints[name])} | `{field_name(kind.rule, name)}` |" for name in own]
+        parts.append("\n\n| field | type | Falco |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     return "".join(parts)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _events() -> list[type[Event]]:

@@ -13,3 +13,10 @@ def test_every_event_has_its_section_once() -> None:
     rules = {kind.rule for kind in Event.__subclasses__()}
     assert len(rules) >= 10
     assert sorted(line[3:] for line in render().splitlines() if line.startswith("## ")) == sorted(rules)
+
+
+def test_each_field_has_its_name_in_falcos_format() -> None:
+    document = render()
+    assert "| `command` | string | `proc.cmdline` |" in document
+    assert "| `sandbox_id` | `container.id` |" in document
+    assert all(line.count("|") == 4 for line in document.splitlines() if line.startswith("| `") and " | list" in line)
