@@ -67,6 +67,15 @@ class Config(Section):
         listen = info.data.get("listen", ())  # nothing, if that is wrong already
         return tuple(sink.placed(Path(listen[0].unix or "").parent) for sink in sinks) if listen else sinks
 
+    @model_validator(mode="after")
+    def _exports_apart(self) -> "Config":
+        """What is in the state directory is the daemon's own, file by file."""
+        for sink in self.sinks:
+            for directory in map(Path, sink.directories):
+                if directory.is_relative_to(self.state_dir) or directory == self.socket_path.parent:
+                    raise ValueError(f"sink {sink.name!r} writes into {str(directory)!r}, which is sandboxd's own")
+        return self
+
     @property
     def socket_path(self) -> Path:
         return Path(self.listen[0].unix or "")

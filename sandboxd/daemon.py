@@ -53,7 +53,7 @@ from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.settings.sinks.base import SinkSettings
-from sandboxd.sink.base import Sink, SinkUnavailable
+from sandboxd.sink.base import Reopens, Sink, SinkUnavailable
 from sandboxd.voting import Voting
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
 STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and sinks
+PROVE_SECONDS = 30.0  # for a required sink to accept at start
 LAST_RECORDS_SECONDS = 0.1
 NODE_EVENT = ("", "", "", "", "", "")  # an event that concerns no execution
 
@@ -218,14 +219,16 @@ class Daemon:
         await self._recorder.record(DaemonStarted(*NODE_EVENT, __version__, mode, len(known), self._profiles.names()))
 
     async def _prove_sinks(self) -> None:
+        """A receiver may come up later than this node: that is no mistake in the configuration."""
         for settings in self._settings.sinks:
             sink: Sink = plugin.implementation("sink", settings.type).create(settings, self._node)
             self._sinks.append((settings, sink))
             if settings.required:
                 try:
-                    await sink.send(())
+                    async with asyncio.timeout(PROVE_SECONDS):
+                        await sink.send(())
                 except (OSError, SinkUnavailable) as error:
-                    raise ConfigInvalid(f"required sink {settings.name!r} does not accept: {error}") from error
+                    raise AuditUnavailable(f"required sink {settings.name!r} does not accept: {error}") from error
 
     def _feed(self, settings: SinkSettings, sink: Sink) -> Feed:
         return Feed(self._recorder, sink, settings, Path(self._settings.state_dir) / "cursors")
@@ -295,7 +298,8 @@ class Daemon:
 
     async def _load_profiles(self, templates: tuple[tuple[str, str], ...] | None = None) -> ProfileSet:
         """The profiles on disk, once the spawner has compiled the very same ones."""
-        protected = (self._settings.state_dir, str(self._settings.socket_path.parent))
+        exported = (directory for sink in self._settings.sinks for directory in sink.directories)
+        protected = (self._settings.state_dir, str(self._settings.socket_path.parent), *exported)
         paths = self._settings.profile_paths
         loaded = load_profiles(paths, protected=protected, filters_proved=True)
         if _digests(loaded) != dict(self._runtime.hello.templates if templates is None else templates):
@@ -307,6 +311,9 @@ class Daemon:
         return loaded
 
     def _spawn_reload(self, templates: tuple[tuple[str, str], ...]) -> None:
+        for _, sink in self._sinks:
+            if isinstance(sink, Reopens):
+                sink.reopen()
         task = asyncio.create_task(self._reload(templates))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -33,6 +33,11 @@ class SinkSettings(Section):
     required: bool = False
     filter: Filter = Filter()
 
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """That it writes to: no profile may show them to a sandbox."""
+        return ()
+
     @model_validator(mode="before")
     @classmethod
     def _named_by_its_type(cls, values: object) -> object:
