@@ -1,14 +1,19 @@
 """What every sink does. A further sink joins with one row in SINKS."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from sandboxd.sink import stdout
+from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.sink.base import Record, Sink
+from sandboxd.sink.falcosidekick import FalcosidekickSink
+from sandboxd.sink.stdout import StdoutSink
 from tests.fakes.sink import FakeSink
+from tests.falcosidekick_server import falcosidekick_port
 
 RECORD = Record(
     1,
@@ -20,16 +25,37 @@ RECORD = Record(
     (("tenant", '"\n\0'),),
     (("x", ("\ud800", 1, None)),),
 )
-SINKS: dict[str, Callable[[int], Sink]] = {
-    "stdout": stdout.StdoutSink,
-    "fake": lambda descriptor: FakeSink(),
+
+
+@contextlib.asynccontextmanager
+async def _stdout() -> AsyncIterator[Sink]:
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        yield StdoutSink(nowhere.fileno())
+
+
+@contextlib.asynccontextmanager
+async def _falcosidekick() -> AsyncIterator[Sink]:
+    with falcosidekick_port() as running:
+        yield FalcosidekickSink(FalcosidekickSettings(type="falcosidekick", url=running.url))
+
+
+@contextlib.asynccontextmanager
+async def _fake() -> AsyncIterator[Sink]:
+    yield FakeSink()
+
+
+# Each with the receiver that it needs.
+SINKS: dict[str, Callable[[], AbstractAsyncContextManager[Sink]]] = {
+    "stdout": _stdout,
+    "falcosidekick": _falcosidekick,
+    "fake": _fake,
 }
 
 
 @pytest.fixture(params=SINKS)
-def sink(request: pytest.FixtureRequest) -> Iterator[Sink]:
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        yield SINKS[request.param](nowhere.fileno())
+async def sink(request: pytest.FixtureRequest) -> AsyncIterator[Sink]:
+    async with SINKS[request.param]() as made:
+        yield made
 
 
 async def test_whatever_a_tenant_wrote_is_taken(sink: Sink) -> None:
