@@ -298,7 +298,7 @@ class Daemon:
 
     async def _load_profiles(self, templates: tuple[tuple[str, str], ...] | None = None) -> ProfileSet:
         """The profiles on disk, once the spawner has compiled the very same ones."""
-        exported = (directory for sink in self._settings.sinks for directory in sink.directories)
+        exported = (directory for sink in self._settings.sinks for directory in sink.hidden)
         protected = (self._settings.state_dir, str(self._settings.socket_path.parent), *exported)
         paths = self._settings.profile_paths
         loaded = load_profiles(paths, protected=protected, filters_proved=True)

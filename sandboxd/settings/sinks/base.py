@@ -35,8 +35,13 @@ class SinkSettings(Section):
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """That it writes to: no profile may show them to a sandbox."""
+        """That it writes to."""
         return ()
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Directories that no profile may show to a sandbox."""
+        return self.directories
 
     @model_validator(mode="before")
     @classmethod

@@ -54,5 +54,9 @@ class FalcoGrpcSettings(SinkSettings):
         listening.place(f"unix://{path}")
         return path
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        return (str(Path(self.socket).parent),)
+
     def placed(self, directory: Path) -> Self:
         return self if self.socket else self.model_copy(update={"socket": str(directory / f"{self.name}.sock")})

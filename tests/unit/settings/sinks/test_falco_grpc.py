@@ -54,3 +54,7 @@ def test_complaint_names_what_would_mend_it(text: str, says: str) -> None:
 def test_a_place_for_other_machines_is_any_address() -> None:
     tls = sink(f"type: falco_grpc, tls: {{address: '[::]:5060', {_TLS}}}").tls
     assert tls is not None and tls.address == "[::]:5060"
+
+
+def test_the_directory_of_the_socket_is_shown_to_no_sandbox() -> None:
+    assert sink("type: falco_grpc, socket: /run/falco/falco.sock").hidden == ("/run/falco",)
