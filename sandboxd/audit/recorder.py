@@ -187,6 +187,7 @@ class Recorder:
         except OSError as error:
             self.failures += 1
             self._gap.miss_document(self._clock_ns())
+            self._fail()
             raise AuditUnavailable(
                 f"an audit document cannot be written: {error.strerror or error}; free or mend its disk"
             ) from error
