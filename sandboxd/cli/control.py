@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sandboxd.cli import policy
+from sandboxd.cli import audit, policy
 
 if TYPE_CHECKING:
     from sandboxd.client.sync import Client
@@ -29,6 +29,7 @@ approval_app = typer.Typer(
 )
 app.add_typer(approval_app)
 app.add_typer(policy.app)
+app.add_typer(audit.app)
 
 Address = Annotated[
     str | None,

@@ -3,12 +3,12 @@
 `test`, `check` and `replay` need no daemon. Each command imports what it needs when it is called.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sandboxd.cli.telling import told
 
 app = typer.Typer(name="policy", help="Try a policy before it decides, and see which one does.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def test(
     """
     from sandboxd.cli.policy_tests import run
 
-    with _told():
+    with told():
         raise typer.Exit(run(paths or (), verification_key))
 
 
@@ -52,7 +52,7 @@ def check(
     """Explain what a policy decides for one input, and which of its rules hold. Decides nothing that happens."""
     from sandboxd.cli.policy_check import explain
 
-    with _told():
+    with told():
         explain(action, policy or (), verification_key, as_json=as_json)
 
 
@@ -70,7 +70,7 @@ def replay(
     """Decide what is on record again under another policy, and print what would change; exit 1 if anything would."""
     from sandboxd.cli.policy_replay import run
 
-    with _told():
+    with told():
         raise typer.Exit(run(bundle, since, state_dir, verification_key, as_json=as_json))
 
 
@@ -86,25 +86,5 @@ def show(
     from sandboxd.cli.policy_show import show_policy
     from sandboxd.client.sync import Client
 
-    with _told(), Client(address) as client:
+    with told(), Client(address) as client:
         show_policy(client.policy(), as_json=as_json)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Whatever is wrong with the policy or the command line is said, a line for each mistake, and exits 125."""
-    from sandboxd.cli.ending import FAILED
-    from sandboxd.cli.mistake import Mistake
-    from sandboxd.cli.run import say
-    from sandboxd.client.errors import SandboxdError as Refusal
-    from sandboxd.errors import SandboxdError
-
-    try:
-        yield
-    except Refusal as error:
-        say(f"{error.reason}: {error.message}")
-        raise typer.Exit(FAILED) from error
-    except (Mistake, SandboxdError) as error:
-        for line in str(error).splitlines():
-            say(line)
-        raise typer.Exit(FAILED) from error

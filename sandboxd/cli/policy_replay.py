@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from sandboxd.audit.search import Search
 from sandboxd.audit.store import DOCUMENTS, find_all
 from sandboxd.cli import tables
 from sandboxd.cli.mistake import Mistake
+from sandboxd.cli.moment import ago_seconds
 from sandboxd.cli.policy_engine import running, settings
 from sandboxd.cli.printable import printable
 from sandboxd.event import PolicyDecided
@@ -25,8 +25,6 @@ from sandboxd.settings.policy import Policy
 
 UNCHANGED, CHANGED = 0, 1
 MOST_EXAMPLES = 3
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
-_AGO = re.compile(r"([0-9]{1,6})([mhd])")
 
 
 def run(bundle: Sequence[Path], since: str, state_dir: Path | None, key: Path | None, *, as_json: bool) -> int:
@@ -56,10 +54,10 @@ async def _again(
 
 
 def _past(journal: Path, since: str) -> Counter[Past]:
-    ago = _AGO.fullmatch(since)
+    ago = ago_seconds(since)
     if ago is None:
         raise Mistake(f"--since {since!r} is no time; write for example 90m, 12h or 7d")
-    moment = timestamp(max(0, time.time_ns() - int(ago[1]) * _UNITS[ago[2]] * 1_000_000_000))
+    moment = timestamp(max(0, time.time_ns() - ago * 1_000_000_000))
     try:
         return Counter(_decision(found) for found in scan(journal, Search(rule=PolicyDecided.rule, since=moment)))
     except OSError as error:
