@@ -24,7 +24,6 @@ _NAMES = {
     "sandbox_id": "container.id",
     "trace_id": "trace.id",
     "command": "proc.cmdline",
-    "image": "proc.exepath",
     "cwd": "proc.cwd",
     "pid": "proc.pid",
     "parent_pid": "proc.ppid",
@@ -42,6 +41,7 @@ _NAMES = {
 }
 # Where a name means this only in events of that noun.
 _NAMES_OF_NOUN = {
+    ("process", "image"): "proc.exepath",
     ("syscall", "name"): "syscall.type",
     ("syscall", "errno"): "evt.res",
 }
@@ -115,13 +115,9 @@ def time_ns(text: str) -> int:
 
 def _sentence(record: Record) -> str:
     """Falco's own opening, the rule, and in brackets what anyone may read."""
-    values = {**dict(record.fields), **dict(record.ids)}
-    told = [(name, values[name]) for name in _TOLD if _is(_WORD, values.get(name))]
-    told += [
-        (name, values[key])
-        for name, key in (("execution", "execution_id"), ("sandbox", "sandbox_id"))
-        if _is(_ID, values.get(key))
-    ]
+    fields, ids = dict(record.fields), dict(record.ids)
+    told = [(name, fields[name]) for name in _TOLD if _is(_WORD, fields.get(name))]
+    told += [(name, ids[f"{name}_id"]) for name in ("execution", "sandbox") if _is(_ID, ids.get(f"{name}_id"))]
     shown = " ".join(f"{name}={value}" for name, value in told)
     opening = f"{record.time[11:-1]}: {record.priority} {record.rule}"
     return f"{opening} ({shown})" if shown else opening
@@ -137,8 +133,6 @@ def _flat(value: FieldValue) -> FalcoValue:
             return _bounded(",".join(map(_joined, value)))
         case str():
             return _bounded(value)
-        case bool() | None:
-            return value
         case int() if not -_LARGEST <= value < _LARGEST:
             return _bounded(hex(value))  # no reader has such a number
         case float() if not math.isfinite(value):

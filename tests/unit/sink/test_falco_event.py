@@ -66,6 +66,7 @@ def test_an_output_sentence_tells_only_plain_words_and_our_ids(told: str) -> Non
         ("daemon.started", "version", "sandbox.version"),
         ("syscall.denied", "name", "syscall.type"),
         ("syscall.denied", "errno", "evt.res"),
+        ("approval.granted", "quorum", "opa.quorum"),
         ("sink.skipped", "seq", "audit.sink.seq"),
         ("journal.repaired", "segment", "audit.journal.segment"),
     ],
@@ -76,6 +77,7 @@ def test_falcos_name_is_taken_where_one_means_the_same(rule: str, name: str, key
 
 def test_the_program_of_an_exec_has_its_name_as_well() -> None:
     assert fields_of(("image", "/usr/bin/python3.11"), rule="process.exec_decided")["proc.name"] == "python3.11"
+    assert fields_of(("image", "/usr/bin/x")) == {"sandbox.image": "/usr/bin/x"}
 
 
 def test_ids_that_are_empty_are_left_out() -> None:

@@ -47,6 +47,7 @@ async def test_each_record_is_one_post_of_one_falco_event() -> None:
     assert {asked.line for asked in made.asked} == {"POST / HTTP/1.1"}
     assert {asked.headers["content-type"] for asked in made.asked} == {"application/json"}
     assert {asked.headers["x-cluster"] for asked in made.asked} == {"c 1"}
+    assert not made.asked[0].body.endswith(b"\n")
     event = json.loads(made.asked[0].body)
     assert set(event) == {"time", "rule", "priority", "source", "hostname", "output", "tags", "output_fields"}
 
@@ -175,6 +176,25 @@ async def test_another_server_proves_nothing(answer: bytes) -> None:
             await FalcosidekickSink(settings(made.url)).send(())
     with pytest.raises(SinkUnavailable, match="Connect"):
         await FalcosidekickSink(settings(made.url)).send(())
+
+
+async def test_closing_ends_its_connections() -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(""))
+        while await reader.read(65536):
+            pass
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        sink = FalcosidekickSink(settings(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        await sink.send([record(1)])
+        assert not ended.is_set()
+        await sink.close()
+        await ended.wait()
 
 
 async def test_a_send_that_is_given_up_leaves_nothing_under_way() -> None:
