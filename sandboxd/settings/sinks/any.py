@@ -4,11 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
 
 AnySink = Annotated[
-    StdoutSettings | FalcoGrpcSettings | FalcosidekickSettings | OtlpSettings, Field(discriminator="type")
+    StdoutSettings | CloudEventsSettings | FalcoGrpcSettings | FalcosidekickSettings | OtlpSettings,
+    Field(discriminator="type"),
 ]

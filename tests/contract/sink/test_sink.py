@@ -3,15 +3,21 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
+from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.sink.base import Record, Sink
+from sandboxd.sink.cloudevents import BatchingCloudEventsSink, CloudEventsSink
+from sandboxd.sink.falco_grpc import FalcoGrpcSink
 from sandboxd.sink.falcosidekick import FalcosidekickSink
 from sandboxd.sink.stdout import StdoutSink
+from tests.fakes.http import response, says, scripted
 from tests.fakes.sink import FakeSink
 from tests.falcosidekick_server import falcosidekick_port
 
@@ -40,6 +46,24 @@ async def _falcosidekick() -> AsyncIterator[Sink]:
 
 
 @contextlib.asynccontextmanager
+async def _falco_grpc() -> AsyncIterator[Sink]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield FalcoGrpcSink(FalcoGrpcSettings(type="falco_grpc", socket=f"{directory}/s"))
+
+
+@contextlib.asynccontextmanager
+async def _cloudevents() -> AsyncIterator[Sink]:
+    async with scripted(says(response(""))) as server:
+        yield CloudEventsSink(CloudEventsSettings(type="cloudevents", url=server.url))
+
+
+@contextlib.asynccontextmanager
+async def _cloudevents_batched() -> AsyncIterator[Sink]:
+    async with scripted(says(response(""))) as server:
+        yield BatchingCloudEventsSink(CloudEventsSettings(type="cloudevents", url=server.url, mode="batched"))
+
+
+@contextlib.asynccontextmanager
 async def _fake() -> AsyncIterator[Sink]:
     yield FakeSink()
 
@@ -48,6 +72,9 @@ async def _fake() -> AsyncIterator[Sink]:
 SINKS: dict[str, Callable[[], AbstractAsyncContextManager[Sink]]] = {
     "stdout": _stdout,
     "falcosidekick": _falcosidekick,
+    "falco_grpc": _falco_grpc,
+    "cloudevents": _cloudevents,
+    "cloudevents, batched": _cloudevents_batched,
     "fake": _fake,
 }
 
