@@ -10,7 +10,7 @@ def seconds_until(retry_after: str, now: datetime | None = None) -> float:
     """Seconds or a date (RFC 9110); 0 where it says neither, or a time that has passed."""
     text = retry_after.strip()
     if text.isascii() and text.isdecimal():
-        return min(float(text[:9]), MOST_SECONDS)
+        return min(float(text), MOST_SECONDS)
     try:
         when = parsedate_to_datetime(text)
         left = (when if when.tzinfo else when.replace(tzinfo=UTC)) - (now or datetime.now(UTC))

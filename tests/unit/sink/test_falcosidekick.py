@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.sink.base import Record, SinkRefused, SinkUnavailable
-from sandboxd.sink.falcosidekick import FalcosidekickSettings, FalcosidekickSink, create
+from sandboxd.sink.falcosidekick import FalcosidekickSink, create
 from tests.fakes.http import Asked, response, says, scripted
 
 INVALID = response("Please send a valid request body\n", "400 Bad Request")
