@@ -22,6 +22,7 @@ from sandboxd.settings.audit import Audit
 from sandboxd.settings.node import Listener, Log, Metrics, NodeLimits, Profiles
 from sandboxd.settings.paths import runtime_directory, shipped, state_directory
 from sandboxd.settings.policy import Policy
+from sandboxd.settings.response import ResponseSettings
 from sandboxd.settings.runtimes import LAST_ID, Runtimes
 from sandboxd.settings.section import AbsolutePath, Section
 from sandboxd.settings.sinks.any import AnySink
@@ -47,13 +48,22 @@ class Config(Section):
     drain_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     log: Log = Log()
     metrics: Metrics = Metrics()
+    response: ResponseSettings = ResponseSettings()
 
     @model_validator(mode="after")
-    def _metrics_beside_the_api(self) -> "Config":
+    def _sockets_beside_the_api(self) -> "Config":
         """That directory is the daemon's alone, which is seen to before anything is served there."""
-        place, socket = self.metrics.place, self.socket_path
-        if isinstance(place, Path) and (place.parent != socket.parent or place.suffix != ".sock" or place == socket):
-            raise ValueError(f"metrics.listen must be another socket beside {str(socket)!r} whose name ends in .sock")
+        socket = self.socket_path
+        taken = {socket}
+        response = None if self.response.listen is None else self.response.place
+        for name, place in (("metrics", self.metrics.place), ("response", response)):
+            if not isinstance(place, Path):
+                continue
+            if place.parent != socket.parent or place.suffix != ".sock" or place in taken:
+                raise ValueError(
+                    f"{name}.listen must be another socket beside {str(socket)!r} whose name ends in .sock"
+                )
+            taken.add(place)
         return self
 
     @field_validator("sinks")

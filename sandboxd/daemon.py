@@ -57,6 +57,7 @@ from sandboxd.sink.base import Reopens, Sink, SinkUnavailable
 from sandboxd.voting import Voting
 
 if TYPE_CHECKING:
+    import sandboxd.response.endpoint as response_endpoint
     from sandboxd.metrics.endpoint import Endpoint
 
 EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
@@ -136,11 +137,12 @@ class Daemon:
         feeds.append(asyncio.create_task(self._audit.run()))
         counting = asyncio.create_task(self._refusals.run(self._recorder.record))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)
-        server = metrics = None
+        server = metrics = response = None
         code, reason = EX_SOFTWARE, "start_failed"
         try:
             server = await self._open_socket()
             metrics = self._open_metrics(server)
+            response = self._open_response()
             gc.collect()
             gc.freeze()  # what lives by now lives on: no collection during a request looks at it again
             self._status = f"serving {server.path}"
@@ -149,8 +151,9 @@ class Daemon:
             code, reason, grace_seconds = await self._stop
             await self._drain(server, grace_seconds)
         finally:
-            if metrics is not None:
-                await metrics.close()
+            for endpoint in (metrics, response):
+                if endpoint is not None:
+                    await endpoint.close()
             self._audit.close()
             if server is not None:
                 await server.stop(STOP_SECONDS)
@@ -270,6 +273,14 @@ class Daemon:
             audit=self._audit,
             sinks=lambda: tuple(feed.status for feed in self._feeds),
         )
+
+    def _open_response(self) -> "response_endpoint.Endpoint | None":
+        """Where events from outside are answered; as the metrics, after the API's socket."""
+        if self._settings.response.listen is None:
+            return None
+        from sandboxd.response import endpoint  # takes a while, and not everybody is told of events
+
+        return endpoint.Endpoint(self._settings.response, self._responder, new_id, time.monotonic)
 
     def _open_metrics(self, server: Server) -> "Endpoint | None":
         """After the API's socket, whose lock and directory are then ours."""

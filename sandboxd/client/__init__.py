@@ -68,6 +68,7 @@ from sandboxd.client.node import (
     RuntimeCapabilities,
 )
 from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
+from sandboxd.client.response import Effect, Evidence, ExecutionEffect, Measure, Quarantine, Target
 from sandboxd.client.sync import Client
 
 __all__ = [
@@ -97,17 +98,21 @@ __all__ = [
     "DeadlineExceeded",
     "Denied",
     "Draining",
+    "Effect",
     "EndReason",
     "Enforcement",
     "EnforcementRow",
     "Event",
+    "Evidence",
     "Execution",
+    "ExecutionEffect",
     "ExecutionState",
     "InputFile",
     "Interpreter",
     "InvalidRequest",
     "Level",
     "Logs",
+    "Measure",
     "NotFound",
     "Options",
     "OutputFile",
@@ -116,6 +121,7 @@ __all__ = [
     "PolicyCheck",
     "PolicyDenied",
     "Profile",
+    "Quarantine",
     "Redaction",
     "Result",
     "RuntimeCapabilities",
@@ -125,6 +131,7 @@ __all__ = [
     "SkippedFile",
     "State",
     "Stream",
+    "Target",
     "Tls",
     "Unavailable",
     "Unenforceable",

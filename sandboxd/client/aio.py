@@ -32,8 +32,9 @@ from sandboxd.client.model import Code, Event, Options, Result
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.request import Program, execute_request
+from sandboxd.client.response import Evidence, ExecutionEffect, Measure, Quarantine, Target
 from sandboxd.client.stream import EventReader, Whole
-from sandboxd.rpc.v1 import approval_pb2, audit_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, audit_pb2, node_pb2, sandbox_pb2
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -164,6 +165,30 @@ class AsyncClient:
             try:
                 async for update in call:
                     yield convert.approval(update.approval)
+            finally:
+                call.cancel()
+
+    async def respond(self, measure: Measure, target: Target, comment: str = "") -> tuple[ExecutionEffect, ...]:
+        """Has that done about an incident; for operators. What became of each execution that lived."""
+        return await self._ask(question.respond(measure, target, comment))
+
+    async def quarantines(self) -> tuple[Quarantine, ...]:
+        """Those in force, oldest first; for operators."""
+        return await self._ask(question.quarantines())
+
+    async def examine(self, target: Target, workspace_bytes: int = 0) -> AsyncGenerator[Evidence, None]:
+        """What can be known of a living sandbox from outside, frozen or not; for operators. 0: as the node has it."""
+        await self.check_version()
+        method = self._channel.unary_stream(
+            question.EXAMINE,
+            request_serializer=node_pb2.ExamineRequest.SerializeToString,
+            response_deserializer=node_pb2.ExamineResponse.FromString,
+        )
+        with translated(self.address, Progress()):
+            call = method(question.examine(target, workspace_bytes), metadata=self._metadata)
+            try:
+                async for piece in call:
+                    yield Evidence(piece.name, piece.data)
             finally:
                 call.cancel()
 

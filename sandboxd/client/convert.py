@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sandboxd.client import model, node
 from sandboxd.client.approval import Approval, ApprovalState, ApprovalVote
 from sandboxd.client.policy import Policy, PolicyCheck, ShadowPolicy
+from sandboxd.client.response import Effect, ExecutionEffect, Quarantine
 from sandboxd.rpc.v1 import approval_pb2, enforcement_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
 _ISOLATIONS = {
@@ -35,6 +36,7 @@ _APPROVAL_STATES = {
     for state in ApprovalState
     if state is not ApprovalState.UNKNOWN
 }
+_EFFECTS = {node_pb2.Effect.Value(f"EFFECT_{effect.name}"): effect for effect in Effect if effect is not Effect.UNKNOWN}
 _END_REASONS = {
     sandbox_pb2.EndReason.Value(f"END_REASON_{reason}"): reason
     for reason in model.EndReason
@@ -215,6 +217,14 @@ def approval(message: approval_pb2.Approval) -> Approval:
         expires_at=moment(message.expires_at),
         execution_id=message.execution_id,
     )
+
+
+def effect(message: node_pb2.ExecutionEffect) -> ExecutionEffect:
+    return ExecutionEffect(message.execution_id, _EFFECTS.get(message.effect, Effect.UNKNOWN))
+
+
+def quarantine(message: node_pb2.Quarantine) -> Quarantine:
+    return Quarantine(message.tenant, message.subject, moment(message.since), message.by, message.rule, message.comment)
 
 
 def _rows(rows: Iterable[enforcement_pb2.EnforcementRow]) -> tuple[model.EnforcementRow, ...]:

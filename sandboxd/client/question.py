@@ -4,7 +4,7 @@ Both clients put the same questions; they differ only in how they wait for the a
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -15,12 +15,14 @@ from sandboxd.client.audit import AuditFilter, AuditKey, AuditPage, AuditSink, A
 from sandboxd.client.errors import InvalidRequest
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.policy import Policy, PolicyCheck
+from sandboxd.client.response import ExecutionEffect, Measure, Quarantine, Target
 from sandboxd.client.stream import Output
 from sandboxd.rpc.v1 import approval_pb2, audit_pb2, node_pb2, policy_pb2, profile_pb2, sandbox_pb2
 
 SECONDS = 30.0  # deadline of these calls where none is told; none of them waits for a program
 EXECUTE = "/sandboxd.v1.SandboxService/Execute"
 WATCH_APPROVALS = "/sandboxd.v1.ApprovalService/Watch"
+EXAMINE = "/sandboxd.v1.NodeService/Examine"
 TAIL_AUDIT = "/sandboxd.v1.AuditService/Tail"
 MOST_AUDIT_RECORDS = 1000  # of one page
 VERIFY_SECONDS = 3600.0  # a journal may be large
@@ -214,6 +216,41 @@ def audit_key() -> Question[audit_pb2.AuditServiceGetKeyResponse, AuditKey]:
         audit_pb2.AuditServiceGetKeyResponse,
         audit_convert.key,
     )
+
+
+def respond(
+    measure: Measure, target: Target, comment: str
+) -> Question[node_pb2.RespondResponse, tuple[ExecutionEffect, ...]]:
+    request = node_pb2.RespondRequest(
+        measure=node_pb2.Measure.Value(f"MEASURE_{measure.name}"), target=_target(target), comment=comment
+    )
+    return Question(
+        "/sandboxd.v1.NodeService/Respond",
+        request,
+        node_pb2.RespondResponse,
+        lambda answer: tuple(convert.effect(effect) for effect in answer.effects),
+    )
+
+
+def quarantines() -> Question[node_pb2.ListQuarantinesResponse, tuple[Quarantine, ...]]:
+    return Question(
+        "/sandboxd.v1.NodeService/ListQuarantines",
+        node_pb2.ListQuarantinesRequest(),
+        node_pb2.ListQuarantinesResponse,
+        lambda answer: tuple(convert.quarantine(one) for one in answer.quarantines),
+    )
+
+
+def examine(target: Target, workspace_bytes: int) -> node_pb2.ExamineRequest:
+    return node_pb2.ExamineRequest(target=_target(target), workspace_bytes=workspace_bytes)
+
+
+def _target(target: Target) -> node_pb2.ResponseTarget:
+    """As many as are set: the node takes no other than one."""
+    named = {name: value for name, value in asdict(target).items() if value}
+    if len(named) != 1:
+        raise InvalidRequest(f"{len(named)} targets are named; name one", reason="invalid_request")
+    return node_pb2.ResponseTarget(**named)
 
 
 def _logs(answers: Iterable[sandbox_pb2.GetLogsResponse]) -> Logs:

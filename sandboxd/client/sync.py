@@ -33,8 +33,9 @@ from sandboxd.client.model import Code, Event, Options, Result
 from sandboxd.client.node import Capabilities, Execution, Logs, Profile
 from sandboxd.client.policy import Policy, PolicyCheck
 from sandboxd.client.request import Program, execute_request
+from sandboxd.client.response import Evidence, ExecutionEffect, Measure, Quarantine, Target
 from sandboxd.client.stream import EventReader, Whole
-from sandboxd.rpc.v1 import approval_pb2, audit_pb2, sandbox_pb2
+from sandboxd.rpc.v1 import approval_pb2, audit_pb2, node_pb2, sandbox_pb2
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -174,6 +175,29 @@ class Client:
         ):
             for update in updates:
                 yield convert.approval(update.approval)
+
+    def respond(self, measure: Measure, target: Target, comment: str = "") -> tuple[ExecutionEffect, ...]:
+        """Has that done about an incident; for operators. What became of each execution that lived."""
+        return self._ask(question.respond(measure, target, comment))
+
+    def quarantines(self) -> tuple[Quarantine, ...]:
+        """Those in force, oldest first; for operators."""
+        return self._ask(question.quarantines())
+
+    def examine(self, target: Target, workspace_bytes: int = 0) -> Generator[Evidence, None, None]:
+        """What can be known of a living sandbox from outside, frozen or not; for operators. 0: as the node has it."""
+        self.check_version()
+        method = self._channel.unary_stream(
+            question.EXAMINE,
+            request_serializer=node_pb2.ExamineRequest.SerializeToString,
+            response_deserializer=node_pb2.ExamineResponse.FromString,
+        )
+        with (
+            translated(self.address, Progress()),
+            _reading(method(question.examine(target, workspace_bytes), metadata=self._metadata)) as pieces,
+        ):
+            for piece in pieces:
+                yield Evidence(piece.name, piece.data)
 
     def query_audit(
         self, wanted: AuditFilter = EVERYTHING, *, limit: int = 100, oldest_first: bool = False, page_token: str = ""

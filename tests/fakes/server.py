@@ -57,6 +57,10 @@ class FakeDaemon:
     kills: list[tuple[str, int | None]] = field(default_factory=list)
     metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
     capability_calls: int = 0
+    responses: list[node_pb2.RespondRequest] = field(default_factory=list)
+    effect: int = node_pb2.EFFECT_FROZEN
+    examined: list[node_pb2.ExamineRequest] = field(default_factory=list)
+    evidence: tuple[tuple[str, bytes], ...] = ()
     running: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -278,6 +282,25 @@ class _Node(node_pb2_grpc.NodeServiceServicer):
                 )
             ],
         )
+
+    def Respond(self, request: node_pb2.RespondRequest, context: grpc.ServicerContext) -> node_pb2.RespondResponse:
+        self._daemon.responses.append(request)
+        effect = node_pb2.ExecutionEffect(execution_id=EXECUTION_ID, effect=self._daemon.effect)  # type: ignore[arg-type]  # a number, as it comes over the wire
+        return node_pb2.RespondResponse(effects=[effect])
+
+    def ListQuarantines(
+        self, request: node_pb2.ListQuarantinesRequest, context: grpc.ServicerContext
+    ) -> node_pb2.ListQuarantinesResponse:
+        one = node_pb2.Quarantine(tenant="local", subject="uid:1000", by="uid:0", rule="r", comment="evil\x1b]0;x\x07")
+        one.since.seconds = 1000
+        return node_pb2.ListQuarantinesResponse(quarantines=[one])
+
+    def Examine(
+        self, request: node_pb2.ExamineRequest, context: grpc.ServicerContext
+    ) -> Iterator[node_pb2.ExamineResponse]:
+        self._daemon.examined.append(request)
+        for name, data in self._daemon.evidence:
+            yield node_pb2.ExamineResponse(name=name, data=data)
 
 
 class _Profile(profile_pb2_grpc.ProfileServiceServicer):
