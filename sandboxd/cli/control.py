@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sandboxd.cli import audit, policy
+from sandboxd.cli import audit, policy, sandbox
 
 if TYPE_CHECKING:
     from sandboxd.client.sync import Client
@@ -30,6 +30,7 @@ approval_app = typer.Typer(
 app.add_typer(approval_app)
 app.add_typer(policy.app)
 app.add_typer(audit.app)
+app.add_typer(sandbox.app)
 
 Address = Annotated[
     str | None,

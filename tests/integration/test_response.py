@@ -59,8 +59,8 @@ class Counting:
 
     def goes_on(self) -> bool:
         """Whether more comes than can be under way."""
-        seen = sum(1 for event in itertools.islice(self.events, 200) if isinstance(event, Chunk))
-        return seen == 200
+        seen = sum(1 for event in itertools.islice(self.events, 60) if isinstance(event, Chunk))
+        return seen == 60
 
     def result(self) -> Result:
         events: list[Event] = list(self.events)
