@@ -17,5 +17,5 @@ class CloudEventsSettings(SinkSettings, Outbound):
     type: Literal["cloudevents"]
     mode: Literal["structured", "batched"] = "structured"
     connections: Annotated[int, Field(ge=1, le=64)] = 4
-    batch_events: Annotated[int, Field(ge=1, le=1000)] = 100
+    batch_events: Annotated[int, Field(ge=1, le=256)] = 100
     batch_bytes: Annotated[int, Field(ge=4096, le=64 * 1024 * 1024)] = 512 * 1024
