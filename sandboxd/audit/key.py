@@ -62,7 +62,10 @@ def open_key(state: Path) -> SigningKey:
 
 
 def public_pem(state: Path) -> bytes:
-    """The public half as it was exported. OSError if it cannot be read, ValueError if it is no such key."""
+    """The public half as it was exported, and nothing that may stand beside it in the file.
+
+    OSError if it cannot be read, ValueError if it is no such key.
+    """
     directory = os.open(state / KEYS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         data = _read(directory, PUBLIC)
@@ -70,8 +73,7 @@ def public_pem(state: Path) -> bytes:
         os.close(directory)
     if data is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(state / KEYS / PUBLIC))
-    parse_public(data)
-    return data
+    return _pem(parse_public(data))
 
 
 def parse_public(pem: bytes) -> Ed25519PublicKey:
@@ -136,7 +138,7 @@ def _make(directory: int) -> Ed25519PrivateKey:
 
 
 def _export(directory: int, path: Path, public: Ed25519PublicKey) -> None:
-    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem = _pem(public)
     exported = _read(directory, PUBLIC)
     if exported is None:
         _write(directory, PUBLIC, pem, _PUBLIC_MODE)
@@ -146,6 +148,10 @@ def _export(directory: int, path: Path, public: Ed25519PublicKey) -> None:
             "pair that signed this journal",
             reason=KEY_INVALID,
         )
+
+
+def _pem(public: Ed25519PublicKey) -> bytes:
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _read(directory: int, name: str) -> bytes | None:

@@ -79,6 +79,22 @@ def show(
         raise typer.Exit(1) from mistake
 
 
+@audit_app.command()
+def key(config: ConfigFile = None) -> None:
+    """Print the public key of this node's journal (PEM): what `sandboxctl audit verify --public-key` takes.
+
+    Keep it elsewhere: whoever can write to the state directory could put another one there.
+    """
+    from sandboxd.cli.documents import public_key
+    from sandboxd.cli.mistake import Mistake
+
+    try:
+        typer.echo(public_key(Path(_loaded(config).state_dir)), nl=False)
+    except Mistake as mistake:
+        typer.echo(f"sandboxd: {mistake}", err=True)
+        raise typer.Exit(1) from mistake
+
+
 def _loaded(path: Path | None, failed: int = 1) -> "Config":
     """The configuration; if it is wrong, each mistake on a line of its own, and that exit code."""
     from sandboxd.config import load

@@ -310,7 +310,7 @@ def test_a13_stranger_who_reaches_the_socket_is_refused_by_its_uid(daemon_root: 
 def test_a13_stranger_reads_no_state(daemon: RunningDaemon) -> None:
     need_root()
     pid = proc.daemon_pid(daemon.process.pid)
-    paths = [daemon.state_dir, daemon.state_dir / "journal", daemon.config]
+    paths = [daemon.state_dir, daemon.state_dir / "journal", daemon.state_dir / "keys" / "audit.pem", daemon.config]
     for name in ("environ", "mem", "maps", "fd", "cwd/", "root/etc"):
         paths += [Path(f"/proc/{pid}/{name}"), Path(f"/proc/{daemon.process.pid}/{name}")]
     for path in paths:

@@ -126,7 +126,9 @@ def test_f12_another_tenants_workspace_is_not_there(confined: Confined) -> None:
 
 
 def test_f12_state_of_the_daemon_is_not_there(confined: Confined) -> None:
-    for path in (confined.daemon.state_dir, confined.daemon.config, confined.daemon.log):
+    state = confined.daemon.state_dir
+    secrets = (state / "keys" / "audit.pem", state / "journal" / "checkpoint.json")
+    for path in (state, *secrets, confined.daemon.config, confined.daemon.log):
         assert path.exists(), "the control: the host sees it"
         confined.demand("files", Attempt("F12", "exists", CLOSED, (str(path),), trace=NOT_THERE))
 

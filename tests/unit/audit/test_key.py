@@ -121,3 +121,10 @@ def test_what_is_no_public_key_is_told(tmp_path: Path) -> None:
     (tmp_path / KEYS / PUBLIC).unlink()
     with pytest.raises(FileNotFoundError):
         public_pem(tmp_path)
+
+
+def test_what_stands_beside_the_public_key_is_not_given_out(tmp_path: Path) -> None:
+    open_key(tmp_path)
+    pem = public_pem(tmp_path)
+    (tmp_path / KEYS / PUBLIC).write_bytes(pem + b"\x1b[2J")
+    assert public_pem(tmp_path) == pem

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.audit.key import KEYS, PUBLIC, open_key
 from sandboxd.audit.store import DOCUMENTS, Store
-from sandboxd.cli.documents import document
+from sandboxd.cli.documents import document, public_key
 from sandboxd.cli.mistake import Mistake
 
 
@@ -66,3 +67,17 @@ def test_store_that_cannot_be_read_says_who_can(tmp_path: Path) -> None:
     (tmp_path / DOCUMENTS / "1.pack").symlink_to("/etc/passwd")
     with pytest.raises(Mistake, match=r"cannot read .*symbolic"):
         document(tmp_path, "0" * 64)
+
+
+def test_public_key_comes_out_and_says_where_to_look_if_it_cannot(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"no key in .*look whether --config is the node's"):
+        public_key(tmp_path)
+    open_key(tmp_path)
+    assert public_key(tmp_path).startswith("-----BEGIN PUBLIC KEY-----\n")
+    (tmp_path / KEYS / PUBLIC).write_bytes(b"nothing")
+    with pytest.raises(Mistake, match="is damaged: it is no public key"):
+        public_key(tmp_path)
+    (tmp_path / KEYS / PUBLIC).unlink()
+    (tmp_path / KEYS / PUBLIC).symlink_to("/etc/passwd")
+    with pytest.raises(Mistake, match="cannot read"):
+        public_key(tmp_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sandboxd.audit.key import open_key, public_pem
 from sandboxd.audit.store import DOCUMENTS, Store
 from sandboxd.cli.node import app
 from sandboxd.config import Config
@@ -63,3 +64,13 @@ def test_document_of_the_configured_node_is_shown(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["audit", "show", "0" * 64, "--config", str(tmp_path / "c.yaml")])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("sandboxd: no such document")
+
+
+def test_the_journals_public_key_is_printed_and_no_key_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"state_dir: {tmp_path}\n")
+    command = ["audit", "key", "--config", str(tmp_path / "c.yaml")]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, "sandboxd: no key in" in done.output) == (1, True)
+    open_key(tmp_path)
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, done.output.encode()) == (0, public_pem(tmp_path))
