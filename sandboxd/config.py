@@ -27,6 +27,7 @@ from sandboxd.settings.runtimes import LAST_ID, Runtimes
 from sandboxd.settings.section import AbsolutePath, Section
 from sandboxd.settings.sinks.any import AnySink
 from sandboxd.settings.sinks.stdout import StdoutSettings
+from sandboxd.settings.telemetry import Telemetry
 
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -48,7 +49,11 @@ class Config(Section):
     drain_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     log: Log = Log()
     metrics: Metrics = Metrics()
+<<<<<<< ours
     response: ResponseSettings = ResponseSettings()
+=======
+    telemetry: Telemetry = Telemetry()
+>>>>>>> theirs
 
     @model_validator(mode="after")
     def _sockets_beside_the_api(self) -> "Config":

@@ -54,11 +54,19 @@ from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.settings.sinks.base import SinkSettings
 from sandboxd.sink.base import Reopens, Sink, SinkUnavailable
+from sandboxd.telemetry.timeline import Trace, Untraced
+from sandboxd.trace_context import TraceContext
 from sandboxd.voting import Voting
 
 if TYPE_CHECKING:
+<<<<<<< ours
     import sandboxd.response.endpoint as response_endpoint
+=======
+    from prometheus_client.registry import CollectorRegistry
+
+>>>>>>> theirs
     from sandboxd.metrics.endpoint import Endpoint
+    from sandboxd.telemetry.exporter import Exporter
 
 EX_SOFTWARE, EX_CONFIG = 70, 78  # of sysexits.h: the second tells the spawner that trying again mends nothing
 STOP_SECONDS = 2.0  # for what ends after the grace: each of trees, calls and sinks
@@ -89,7 +97,8 @@ class Daemon:
         self._admission = Admission(limits.max_concurrent, limits.max_per_minute, time.monotonic)
         self._registry = Registry(limits.retained_executions, limits.retained_bytes, time.time)
         self._feeds: list[Feed] = []
-        self._tally = None if settings.metrics.place is None else Tally()
+        self._tally = None if settings.metrics.place is None and not settings.telemetry.measures else Tally()
+        self._exporter: Exporter | None = None
 
     async def run(self) -> int:
         """Start, serve, and end in order."""
@@ -158,6 +167,8 @@ class Daemon:
             if server is not None:
                 await server.stop(STOP_SECONDS)
                 await self._readiness.close()
+            if self._exporter is not None:
+                await self._exporter.close(STOP_SECONDS)
             counting.cancel()
             await asyncio.wait({counting})
             await self._record_stop(reason)
@@ -253,6 +264,7 @@ class Daemon:
             self._analyser,
             LoopClock(asyncio.get_running_loop()),
             refusals=self._refusals,
+            trace=self._open_telemetry(),
             redactions=Redactions(
                 self._settings.redaction.catalogue, self._settings.redaction.requests, self._recorder.digest.of
             ),
@@ -274,6 +286,7 @@ class Daemon:
             sinks=lambda: tuple(feed.status for feed in self._feeds),
         )
 
+<<<<<<< ours
     def _open_response(self) -> "response_endpoint.Endpoint | None":
         """Where events from outside are answered; as the metrics, after the API's socket."""
         if self._settings.response.listen is None:
@@ -281,20 +294,39 @@ class Daemon:
         from sandboxd.response import endpoint  # takes a while, and not everybody is told of events
 
         return endpoint.Endpoint(self._settings.response, self._responder, new_id, time.monotonic)
+=======
+    def _open_telemetry(self) -> Callable[[TraceContext], Trace]:
+        settings = self._settings.telemetry
+        if settings.otlp is None:
+            return Untraced
+        from sandboxd.telemetry.exporter import Exporter  # takes a while
+
+        self._exporter = Exporter(settings, settings.otlp, __version__, self._node)
+        return self._exporter.trace
+>>>>>>> theirs
 
     def _open_metrics(self, server: Server) -> "Endpoint | None":
         """After the API's socket, whose lock and directory are then ours."""
-        place = self._settings.metrics.place
-        if place is None or self._tally is None:
+        place, registry = self._settings.metrics.place, None
+        if self._tally is not None:
+            registry = self._registry_of(server, self._tally)
+        if self._exporter is not None:
+            self._exporter.begin(registry if self._settings.telemetry.measures else None)
+        if place is None or registry is None:
             return None
-        from sandboxd.metrics import endpoint, exposition  # take a while, and not everybody reads them
+        from sandboxd.metrics import endpoint, exposition  # as below
+
+        return endpoint.Endpoint(place, exposition.pages(registry), self._readiness.reasons)
+
+    def _registry_of(self, server: Server, tally: Tally) -> "CollectorRegistry":
+        from sandboxd.metrics import exposition  # takes a while, and not everybody reads it
 
         sources = exposition.Sources(
             version=__version__,
             mode=self._runtime.hello.mode,
             slots=self._settings.limits.max_concurrent,
             stock=lambda: self._runtime.offered,
-            tally=self._tally,
+            tally=tally,
             policy=self._rollout.facts,
             admission=self._admission,
             approvals=self._approvals,
@@ -302,8 +334,9 @@ class Daemon:
             recorder=self._recorder,
             feeds=self._feeds,
             server=server,
+            exporter=self._exporter,
         )
-        return endpoint.Endpoint(place, exposition.pages(sources), self._readiness.reasons)
+        return exposition.registry(sources)
 
     # --- profiles and policy
 

@@ -49,7 +49,8 @@ from sandboxd.runtime.base import Runtime
 from sandboxd.span import EventLog, Span, command_of, redacted_input
 from sandboxd.supervise import Clock, Supervision
 from sandboxd.suspension import Dossier, Suspension
-from sandboxd.trace_context import trace_id_of
+from sandboxd.telemetry.timeline import Ending, Step, Trace, Untraced
+from sandboxd.trace_context import TraceContext, context_of
 
 Item = Accepted | Chunk | Outcome
 
@@ -79,6 +80,7 @@ class Executor:
         ids: Callable[[], str] = new_id,
         redactions: Redactions | None = None,
         refusals: Refusals | None = None,
+        trace: Callable[[TraceContext], Trace] = Untraced,
     ) -> None:
         self.profiles = profiles
         self.gate = gate
@@ -91,6 +93,7 @@ class Executor:
         self.ids = ids
         self.redactions = redactions or Redactions()
         self.refusals = refusals or Refusals(REFUSALS_PER_MINUTE, time.monotonic)
+        self.trace = trace
         self._lines: set[asyncio.Task[Outcome]] = set()
 
     async def execute(self, request: ExecuteRequest, caller: Caller) -> AsyncGenerator[Item, None]:
@@ -142,8 +145,10 @@ class _Line:
         self._caller = caller
         self._execution_id = executor.ids()
         self._sandbox_id = executor.ids()
-        trace_id = trace_id_of(request.traceparent, executor.ids)
-        self._span = Span(executor.recorder, caller, self._execution_id, self._sandbox_id, trace_id)
+        context = context_of(request.traceparent, request.tracestate, executor.ids)
+        self._trace = executor.trace(context)
+        self._failure = ""  # why nothing ran, if not for policy
+        self._span = Span(executor.recorder, caller, self._execution_id, self._sandbox_id, context.trace_id)
         self._span.redaction = executor.redactions.of_requests
         self._span_open = False
         self._redaction: Redaction | None = None
@@ -179,15 +184,18 @@ class _Line:
             self._counted(denied)
             raise
         except SandboxdError as error:
+            self._failure = error.reason
             await self._refused(error)
             raise
         except OSError as error:
             failure = RuntimeFailed("the execution could not be prepared; the log of the node says why")
+            self._failure = failure.reason
             self._complain("preparing failed", error)
             await self._refused(failure)
             raise failure from error
         finally:
             await self._ended(outcome)
+            self._trace.close(self._ending(outcome))
             for told in (self.accepted, self.outcome):
                 if not told.done():
                     told.set_result(None)
@@ -199,6 +207,7 @@ class _Line:
     async def _admitted(self) -> Outcome:
         """Steps 2 to 7, again from the start if they were parked and then approved. No slot is held meanwhile."""
         while True:
+            self._trace.begin(Step.ADMISSION)
             try:
                 with self._executor.admission.slot(self._caller.tenant):
                     return await self._registered()
@@ -211,6 +220,7 @@ class _Line:
         executor, approvals = self._executor, self._executor.gate.approvals
         if approvals is None or not approvals.wait_seconds or denied.reason != APPROVAL_REQUIRED:
             return False
+        self._trace.begin(Step.APPROVAL)
         now = executor.clock.time()
         self._patience_ends = self._patience_ends or now + approvals.wait_seconds
         executor.registry.add(self._record(), self)
@@ -239,6 +249,7 @@ class _Line:
 
     async def _decided(self) -> tuple[ResolvedProfile, Plan, Runtime]:
         """Steps 3 to 5: profile, decision, plan."""
+        self._trace.begin(Step.PROFILE)
         refuse_reserved(self._request)
         executor, request = self._executor, self._request
         named, redactable = executor.profiles().get(request.profile), executor.redactions.known
@@ -246,17 +257,20 @@ class _Line:
         asked = asked_of(request, profile, named)
         use = await use_profile(executor.gate, self._span, self._caller, self._about(profile), asked, redactable)
         profile = oblige(profile, use.obligations, named)
-        self._subject = self._about(profile)
         analysis = await self._analysed()
+        self._trace.begin(Step.DECISION)
+        self._subject = self._about(profile)
         engine = executor.gate.engine.name
         decision = await executor.gate.decide(start_of(request, profile, analysis), self._caller, self._subject)
+        self._trace.decided(decision, engine)
         if names := use.obligations.redact + decision.obligations.redact:
             self._redact(names)
         await self._span.decided("execution.start", decision, engine, use.revision)
         require_allowed(decision, redactable)
         profile = oblige(profile, decision.obligations, named)
-        runtime = self._runtime(profile.isolation)
-        planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id)
+        self._trace.begin(Step.ACQUIRE)
+        runtime, offered = self._runtime(profile.isolation), self._trace.environment
+        planned = plan(profile, request, runtime.probe(), self._sandbox_id, self._execution_id, offered)
         planned = replace(planned, report=_with_warnings(_with_warnings(planned.report, use), decision))
         return profile, planned, runtime
 
@@ -274,6 +288,7 @@ class _Line:
             self._content,
             self._execution_id,
             self._span.trace_id,
+            self._trace.headers,
         )
 
     def _content(self) -> Content:
@@ -285,6 +300,7 @@ class _Line:
         code = code_of(self._request.program)
         if code is None:
             return NOTHING
+        self._trace.begin(Step.ANALYSIS)
         return await self._executor.analyser.analyse(code, f"{self._caller.tenant}/{self._caller.subject}")
 
     async def _launched(self, profile: ResolvedProfile, planned: Plan, runtime: Runtime) -> Outcome:
@@ -307,6 +323,7 @@ class _Line:
         if self._asked is not None:
             supervision.end(self._asked)
         self._accept(profile, planned.report)
+        self._trace.begin(Step.RUN)
         return await supervision.run(self._told)
 
     def _mediated(self) -> ExecMediator:
@@ -314,7 +331,8 @@ class _Line:
         since = executor.clock.time()
 
         def older() -> Subject:
-            return replace(subject, sandbox=replace(subject.sandbox, age_seconds=executor.clock.time() - since))
+            sandbox = replace(subject.sandbox, age_seconds=executor.clock.time() - since)
+            return replace(subject, sandbox=sandbox, trace=self._trace.headers)
 
         self._mediator = ExecMediator(executor.gate, self._span, self._caller, older, self._redaction)
         return self._mediator
@@ -330,6 +348,7 @@ class _Line:
         self._executor.gate.left(self._caller.tenant, _bytes_out(outcome))
         await self._ended(outcome)
         self.outcome.set_result(outcome)
+        self._trace.stop()
 
     def _accept(self, profile: ResolvedProfile, report: EnforcementReport) -> None:
         if not self.accepted.done():  # it is when the client has gone
@@ -388,6 +407,10 @@ class _Line:
             command=self._command(),
             labels=self._request.labels,
         )
+
+    def _ending(self, outcome: Outcome) -> Ending:
+        revision, redaction = self._span.policy_revision, self._span.redaction
+        return Ending(self._request, self._caller.tenant, self._sandbox_id, revision, outcome, self._failure, redaction)
 
     def _command(self) -> str:
         command, redaction = command_of(self._request), self._span.redaction

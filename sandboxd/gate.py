@@ -33,6 +33,7 @@ from sandboxd.policy.document import PolicyInput, ProfileFacts, Question, Sandbo
 from sandboxd.policy.history import Counters
 from sandboxd.policy.memory import Memory
 from sandboxd.policy.seen import Sightings, raised_by
+from sandboxd.trace_context import Headers
 
 # Over the engine's own deadline: the gate's only catches an engine that does not keep it.
 MARGIN_SECONDS = 4.0
@@ -53,6 +54,7 @@ class Subject:
     content: Callable[[], Content] = nothing
     execution_id: str = ""
     trace_id: str = ""
+    trace: Headers = ()  # for a policy server
 
 
 class Gate:
@@ -167,7 +169,7 @@ class Gate:
                 known = None
             if known is not None and on_record_before(action, known):
                 return known
-            document = self._now(question, caller)
+            document = self._now(question, caller, subject.trace)
         except ValueError as error:
             return refusal("policy_malformed", f"the action cannot be put to policy: {error}", engine.revision)
         if known is not None:
@@ -194,10 +196,10 @@ class Gate:
             return answer.unavailable(decision, "policy asks for an approval, and there is nobody to give one")
         return await self._approvals.settle(decision, asking.asked(decision, action, caller, subject, document))
 
-    def _now(self, question: Question, caller: Caller) -> PolicyInput:
+    def _now(self, question: Question, caller: Caller, trace: Headers) -> PolicyInput:
         seconds = self._clock()
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-        return question.at(now, self._counters.of(caller.tenant))
+        return question.at(now, self._counters.of(caller.tenant), trace)
 
     async def _ask(self, engine: PolicyEngine, document: PolicyInput) -> object:
         try:

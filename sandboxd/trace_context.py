@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+Headers = tuple[tuple[str, str], ...]  # names and values
 MAX_STATE_CHARS = 512
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?", re.ASCII
@@ -57,3 +58,9 @@ def is_tracestate(value: str) -> bool:
 def traceparent(trace_id: str, span_id: str, *, sampled: bool) -> str:
     """Of whatever has that span as its parent."""
     return f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
+
+
+def headers(context: TraceContext, span_id: str, *, sampled: bool) -> Headers:
+    """For whoever is asked on behalf of that span."""
+    parent = ("traceparent", traceparent(context.trace_id, span_id, sampled=sampled))
+    return (parent, ("tracestate", context.state)) if context.state else (parent,)

@@ -6,6 +6,7 @@ Put together by `exposition`; each family has its row in docs/metrics.md.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from prometheus_client.metrics_core import (
@@ -26,6 +27,9 @@ from sandboxd.metrics.tally import APPROVALS, END_REASONS, FAILURES, OTHER, REFU
 from sandboxd.policy.opa_breaker import State
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.server import Server
+
+if TYPE_CHECKING:
+    from sandboxd.telemetry.exporter import Exporter
 
 BREAKER = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 MAX_REVISION_CHARS = 128  # a remote policy names its own
@@ -171,6 +175,20 @@ class Calls(Collector):
         )
         codes = [code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
         yield _counter("sandboxd_rpc_errors", "Calls that ended in an error", "code", codes, server.errors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Telemetry(Collector):
+    """Of what goes to an OpenTelemetry collector: executions of the one signal, readings of the other."""
+
+    exporter: "Exporter"
+
+    def collect(self) -> Iterator[Metric]:
+        told = self.exporter
+        yield _gauge("sandboxd_telemetry_waiting", "Executions whose traces are not sent yet", told.waiting)
+        yield _counter("sandboxd_telemetry_sent", "Taken by the collector", "signal", told.SIGNALS, told.sent)
+        yield _counter("sandboxd_telemetry_dropped", "Never sent", "signal", told.SIGNALS, told.dropped)
+        yield _counter("sandboxd_telemetry_failures", "Attempts that failed", "signal", told.SIGNALS, told.failures)
 
 
 def _gauge(name: str, told: str, value: float) -> Metric:

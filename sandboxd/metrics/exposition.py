@@ -5,6 +5,7 @@ Runs on the event loop, so it only reads memory and /proc/self. Made by `daemon`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -22,6 +23,9 @@ from sandboxd.metrics import collectors
 from sandboxd.metrics.tally import Tally
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.server import Server
+
+if TYPE_CHECKING:
+    from sandboxd.telemetry.exporter import Exporter
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -48,10 +52,11 @@ class Sources:
     recorder: Recorder
     feeds: Sequence[Feed]
     server: Server
+    exporter: "Exporter | None" = None
 
 
-def pages(sources: Sources) -> Callable[[str], Page]:
-    """A page for a reader that sent this `Accept`: OpenMetrics if it knows that, else Prometheus' own text."""
+def registry(sources: Sources) -> CollectorRegistry:
+    """All families, for this page and for whoever else tells them."""
     registry = CollectorRegistry()
     tally = sources.tally
     for collector in (
@@ -68,6 +73,13 @@ def pages(sources: Sources) -> Callable[[str], Page]:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    if sources.exporter is not None:
+        registry.register(collectors.Telemetry(sources.exporter))
+    return registry
+
+
+def pages(registry: CollectorRegistry) -> Callable[[str], Page]:
+    """A page for a reader that sent this `Accept`: OpenMetrics if it knows that, else Prometheus' own text."""
 
     def page(accept: str) -> Page:
         # The library would take version and escaping from the reader too, and repeat them in its answer.

@@ -14,6 +14,7 @@ from typing import Any
 from sandboxd.action import Action, Pairs
 from sandboxd.model import Caller
 from sandboxd.policy.history import NO_HISTORY, History
+from sandboxd.trace_context import Headers
 
 API_VERSION = "sandboxd.io/v1"
 MAX_DOCUMENT_BYTES = 1024 * 1024  # what is over it no engine is asked
@@ -36,11 +37,12 @@ ACTIONS: tuple[type[Any], ...] = typing.get_args(Action)
 class PolicyInput:
     """The document of one question, as the JSON text that goes to the engine and, for replay, on record.
 
-    `key` is a digest of all of it but MOMENT.
+    `key` is a digest of all of it but MOMENT. `trace` goes with it to a server, and is no part of what is asked.
     """
 
     document: bytes
     key: bytes = b""
+    trace: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Question:
         )
         self.key = hashlib.sha256(lasting.encode()).digest()
 
-    def at(self, time: str, history: History = NO_HISTORY) -> PolicyInput:
+    def at(self, time: str, history: History = NO_HISTORY, trace: Headers = ()) -> PolicyInput:
         """The policy input of design: action, caller, profile, sandbox, history, node, time, api_version.
 
         ValueError as above.
@@ -94,7 +96,7 @@ class Question:
             f'{{"action":{self._action.whole()},{self._who},"sandbox":{self._sandbox.whole()},'
             f'"history":{as_text(as_json(history))},"time":{as_text(time)},{self._where()}}}'
         )
-        return PolicyInput(document.encode(), self.key)
+        return PolicyInput(document.encode(), self.key, trace)
 
     def _where(self) -> str:
         return f'"node":{self._node},"api_version":"{API_VERSION}"'

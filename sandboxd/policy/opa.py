@@ -79,7 +79,7 @@ class OpaEngine:
         number = self._asked
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                reply = await self._client.ask(document.document)
+                reply = await self._client.ask(document.document, document.trace)
         except TimeoutError:
             message = f"the OPA server did not answer within {self._deadline_seconds} seconds"
             return Heard(self._refusal("policy_unavailable", message), False)

@@ -22,6 +22,7 @@ from yarl import URL
 from sandboxd.outbound.tls import client_context
 from sandboxd.outbound.token import TokenFile, TokenUnreadable
 from sandboxd.settings.policy import Opa
+from sandboxd.trace_context import Headers
 
 CONNECTIONS = 64  # more questions than that wait for one another, within their deadlines
 # A failing built-in is an error and not silence, and the answer says which bundles gave it.
@@ -111,16 +112,16 @@ class OpaClient:
             trust_env=False,
         )
 
-    async def ask(self, document: bytes) -> Reply:
-        """NoReply for whatever goes wrong. Has no deadline of its own."""
+    async def ask(self, document: bytes, trace: Headers = ()) -> Reply:
+        """NoReply for whatever goes wrong. Has no deadline of its own. `trace` are headers that it is told beside."""
         body = b'{"input":' + document + b"}"
         try:
             try:
-                return await self._post(body)
+                return await self._post(body, trace)
             except aiohttp.ServerDisconnectedError:
                 # A kept connection may be closed just as it is taken up again. To ask is to change nothing, so it may
                 # be done twice.
-                return await self._post(body)
+                return await self._post(body, trace)
         except (aiohttp.ClientError, OSError) as error:
             raise NoReply(_sentence(error)) from error
         except TokenUnreadable as error:
@@ -129,8 +130,10 @@ class OpaClient:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _post(self, body: bytes) -> Reply:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.token()}"}
+    async def _post(self, body: bytes, trace: Headers) -> Reply:
+        headers = dict(trace)
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.token()}"
         response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
         try:
             return Reply(

@@ -32,8 +32,13 @@ _REFUSED_WORDS = (
 _REFUSED = frozenset(word for words in _REFUSED_WORDS for word in words.split())
 
 
-def compose(profile: ResolvedProfile, wanted: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """All variables, sorted by name; `InvalidRequest` (env_not_allowed) for one that the profile does not grant."""
+def compose(
+    profile: ResolvedProfile, wanted: Iterable[tuple[str, str]], offered: Iterable[tuple[str, str]] = ()
+) -> tuple[tuple[str, str], ...]:
+    """All variables, sorted by name; `InvalidRequest` (env_not_allowed) for one that the profile does not grant.
+
+    What is `offered` and not granted is left out; what is fixed or wanted goes before it.
+    """
     fixed = dict(profile.env)
     own: dict[str, str] = {}
     for name, value in wanted:
@@ -48,7 +53,8 @@ def compose(profile: ResolvedProfile, wanted: Iterable[tuple[str, str]]) -> tupl
     total = sum(len(name) + len(value.encode()) for name, value in own.items())
     if total > MAX_TOTAL_BYTES:
         raise InvalidRequest(f"the environment of {total} bytes is over {MAX_TOTAL_BYTES}; put the data in a file")
-    return tuple(sorted({**fixed, **own}.items()))
+    ours = {name: value for name, value in offered if _matches(profile, name)}
+    return tuple(sorted({**ours, **fixed, **own}.items()))
 
 
 def _check_granted(profile: ResolvedProfile, fixed: dict[str, str], name: str) -> None:
@@ -58,9 +64,13 @@ def _check_granted(profile: ResolvedProfile, fixed: dict[str, str], name: str) -
         raise _not_allowed(profile, name, "the profile fixes it")
     if name.upper() in _REFUSED or name.upper().startswith(_REFUSED_PREFIXES):
         raise _not_allowed(profile, name, "it can make a program run other code")
-    if not any(fnmatchcase(name, pattern) for pattern in profile.env_allowed):
+    if not _matches(profile, name):
         granted = ", ".join(profile.env_allowed) or "none"
         raise _not_allowed(profile, name, f"allowed are: {granted}")
+
+
+def _matches(profile: ResolvedProfile, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in profile.env_allowed)
 
 
 def _not_allowed(profile: ResolvedProfile, name: str, why: str) -> InvalidRequest:

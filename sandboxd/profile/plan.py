@@ -3,6 +3,7 @@
 Never weakens to fit a node: a `require` that does not hold refuses. Pure. Called by `execution` after the decision.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sandboxd.model import EnforcementReport, ExecPlan, ExecuteRequest, LaunchPlan, RuntimeCapabilities
@@ -26,11 +27,12 @@ def plan(
     capabilities: RuntimeCapabilities,
     sandbox_id: str,
     execution_id: str,
+    offered: Iterable[tuple[str, str]] = (),
 ) -> Plan:
-    """`profile` is already tightened and obliged. `InvalidRequest` for a malformed program, path or variable,
-    `Unenforceable` where a required guarantee does not hold here."""
+    """`profile` is already tightened and obliged, `offered` are variables that it may let in. `InvalidRequest` for a
+    malformed program, path or variable, `Unenforceable` where a required guarantee does not hold here."""
     argv, files = program.argv_and_files(profile, request)
-    env = environment.compose(profile, request.env)
+    env = environment.compose(profile, request.env, offered)
     cwd = program.working_directory(profile, request.cwd)
     collect = program.patterns(request.collect)
     found = report(profile, capabilities)

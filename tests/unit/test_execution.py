@@ -35,6 +35,7 @@ from sandboxd.gate import Gate
 from sandboxd.lifecycle import ExecutionState, Registry
 from sandboxd.model import (
     Accepted,
+    Agent,
     ArgvProgram,
     Caller,
     Chunk,
@@ -55,6 +56,8 @@ from sandboxd.model import (
 from sandboxd.policy.document import Seen
 from sandboxd.profile.load import ProfileSet, load_profiles
 from sandboxd.refusals import Refusals
+from sandboxd.telemetry.timeline import Timeline
+from sandboxd.trace_context import TraceContext
 from tests.fakes.approvals import ESCALATE, Office
 from tests.fakes.policy import FakeEngine
 from tests.fakes.recorder import FakeRecorder
@@ -800,3 +803,88 @@ async def test_a_client_that_goes_away_while_it_waits_leaves_nothing(profiles: P
     assert (node.registry.living, node.admission.running, node.runtime.launches) == (0, 0, [])
     await node.approve(approval_id)
     assert isinstance((await node.items())[-1], Outcome), "what was granted is good for the next"
+
+
+class Traced:
+    """Every trace that was begun, and those that are over."""
+
+    def __init__(self) -> None:
+        self.over: list[Timeline] = []
+
+    def __call__(self, context: TraceContext) -> Timeline:
+        return Timeline(context, self.over.append)
+
+    @property
+    def steps(self) -> list[str]:
+        (timeline,) = self.over
+        return [str(mark.step) for mark in timeline.marks]
+
+
+@pytest.fixture
+def traced(node: Node) -> Traced:
+    node.executor.trace = made = Traced()
+    return made
+
+
+def environments(node: Node) -> list[dict[str, str]]:
+    return [dict(sandbox.program.plan.env) for sandbox in node.runtime.sandboxes if sandbox.program is not None]
+
+
+TRACEPARENT = f"00-{'c' * 32}-{'d' * 16}-01"
+
+
+async def test_each_step_is_told_in_its_order_and_once(node: Node, traced: Traced) -> None:
+    await node.items(replace(REQUEST, agent=Agent(tool_name="echo")))
+    await node.executor.settled()
+    assert traced.steps == ["admission", "profile", "decision", "acquire", "run"]
+    (timeline,) = traced.over
+    facts = timeline.facts
+    assert (facts.end_reason, facts.exit_code, facts.error_type, facts.verdict) == ("EXITED", 0, "", "allow")
+    assert (facts.agent.tool_name, facts.tenant, facts.revision) == ("echo", "local", node.engine.revision)
+    assert {event.trace_id for event in node.recorder.events} == {timeline.context.trace_id}
+    assert {event.execution_id for event in node.recorder.events} == {facts.execution_id}
+
+
+async def test_source_is_analysed_in_a_step_of_its_own(node: Node, traced: Traced) -> None:
+    await node.items(replace(REQUEST, program=CodeProgram("python", "print(1)")))
+    await node.executor.settled()
+    assert traced.steps == ["admission", "profile", "analysis", "decision", "acquire", "run"]
+
+
+async def test_policy_is_asked_and_the_program_runs_on_behalf_of_their_steps(node: Node, traced: Traced) -> None:
+    await node.items(replace(REQUEST, traceparent=TRACEPARENT, tracestate="vendor=1"))
+    await node.executor.settled()
+    (timeline,) = traced.over
+    spans = {str(mark.step): mark.span_id for mark in timeline.marks}
+    ((use,), (asked,)) = node.engine.uses, node.engine.asked
+    for question, step in ((use, "profile"), (asked, "decision")):
+        parent = ("traceparent", f"00-{'c' * 32}-{spans[step]}-01")
+        assert question.trace == (parent, ("tracestate", "vendor=1"))
+    assert environments(node)[0]["TRACEPARENT"] == f"00-{'c' * 32}-{spans['run']}-01"
+
+
+async def test_without_traces_what_the_caller_sent_is_handed_on(node: Node) -> None:
+    await node.items(replace(REQUEST, traceparent=TRACEPARENT))
+    assert node.engine.asked[0].trace == (("traceparent", TRACEPARENT),)
+    assert environments(node)[0]["TRACEPARENT"] == TRACEPARENT
+    await node.items()
+    assert "TRACEPARENT" not in environments(node)[1]
+    last = node.recorder.events[-1].trace_id
+    assert node.engine.asked[1].trace[0][1].startswith(f"00-{last}-")
+
+
+async def test_a_deny_and_a_refusal_end_their_traces_with_why(node: Node, traced: Traced) -> None:
+    node.engine.answer = Decision(Verdict.DENY, (Reason("no", "no"),), "fake-1")
+    await node.refusal()
+    await node.refusal(replace(REQUEST, detach=True))
+    denied, refused = traced.over
+    assert (denied.facts.error_type, denied.facts.verdict) == ("POLICY_DENIED", "deny")
+    assert [str(mark.step) for mark in denied.marks] == ["admission", "profile", "decision"]
+    assert (refused.facts.error_type, refused.facts.end_reason) == ("not_supported", "")
+
+
+async def test_a_trace_ends_where_nothing_can_be_recorded(node: Node, traced: Traced) -> None:
+    node.recorder.refuses = frozenset({"execution.requested"})
+    await node.refusal()
+    (timeline,) = traced.over
+    assert (timeline.facts.error_type, timeline.marks) == ("audit_unavailable", [])

@@ -474,3 +474,15 @@ async def test_a_sandbox_that_goes_while_policy_is_asked_lets_nothing_in_or_out(
     release(engine, "secret.use")
     assert (await deciding).verdict is Verdict.DENY
     assert gate.sightings.of(SANDBOX.id) is None
+
+
+async def test_the_engine_is_told_the_trace_beside_the_question_and_remembers_without_it() -> None:
+    lasting = replace(LASTING, verdict=Verdict.ALLOW)
+    engine = FakeEngine(lasting, revision=lasting.revision, repeatable=True)
+    gate = Gate(engine, clock=lambda: 1.25)
+    trace = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)
+    first = await gate.decide(start(), CALLER, replace(SUBJECT, trace=trace))
+    (asked,) = engine.asked
+    assert asked.trace == trace and b"traceparent" not in asked.document
+    again = await gate.decide(start(), CALLER, replace(SUBJECT, trace=(("traceparent", "another"),)))
+    assert (first.remembered, again.remembered) == (False, True)

@@ -25,6 +25,7 @@ SIDES = frozenset(
         "redaction",
         "outbound",
         "settings",
+        "telemetry",
     }
 )
 STEPS = frozenset(

@@ -18,11 +18,14 @@ from sandboxd.metrics.exposition import Sources
 from sandboxd.metrics.tally import Tally
 from sandboxd.rollout import PolicyFacts
 from sandboxd.rpc.server import ServerConfig
+from sandboxd.settings.telemetry import Otlp, Telemetry
+from sandboxd.telemetry.exporter import Exporter
 from tests.fakes.approvals import Office
 from tests.fakes.sink import SETTINGS, FakeSink
 from tests.unit.rpc.conftest import Served, serving
 
 FACTS = PolicyFacts("rego", "r1", 0, (), 1.0, "", 0.0, None)
+OTLP = Otlp(url="http://127.0.0.1:1")
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -62,6 +65,7 @@ class Node:
     facts: PolicyFacts = FACTS
     tally: Tally = field(default_factory=Tally)
     admission: Admission = field(default_factory=lambda: Admission(2, 60, lambda: 0.0))
+    exporter: Exporter = field(default_factory=lambda: Exporter(Telemetry(otlp=OTLP), OTLP, "1.2.3", "node"))
     analyser: Analyser = field(default_factory=lambda: Analyser(deadline_seconds=60.0, wait_seconds=60.0))
 
     def sources(self) -> Sources:
@@ -78,6 +82,7 @@ class Node:
             recorder=self.recorder,
             feeds=(self.feed,),
             server=self.served.server,
+            exporter=self.exporter,
         )
 
     def become(self, **facts: object) -> None:
@@ -86,7 +91,7 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    recorder = Recorder.open(tmp_path / "state", "node", "boot", "write")
+    recorder = Recorder.open(tmp_path / "node", "node", "boot", "write")
     sink = FakeSink()
     feed = Feed(recorder, sink, SETTINGS, tmp_path / "cursors", sleep=lambda _: asyncio.sleep(0), clock=lambda: 1234.5)
     async with serving(ServerConfig(socket=tmp_path / "run" / "s.sock")) as served:
@@ -94,4 +99,5 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         recorder.observe(whole.tally.count)
         yield whole
         await whole.analyser.close()
+        await whole.exporter.close(1.0)
     await recorder.close()

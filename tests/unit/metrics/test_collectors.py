@@ -20,6 +20,7 @@ from sandboxd.metrics.collectors import (
     Journal,
     Policy,
     Sinks,
+    Telemetry,
     Waiting,
 )
 from sandboxd.model import EndReason, Verdict
@@ -139,7 +140,7 @@ async def test_the_journal_tells_what_it_wrote_and_could_not_write(node: Node, t
     told = Told(Journal(node.recorder))
     for _ in range(3):
         await node.recorder.record(violated())
-    written = sum(path.stat().st_size for path in (tmp_path / "state" / "journal").glob("*.jsonl"))
+    written = sum(path.stat().st_size for path in (tmp_path / "node" / "journal").glob("*.jsonl"))
     assert told("sandboxd_journal_written_bytes_total") == written > 0
     with file_size_limit(written), pytest.raises(AuditUnavailable):
         await node.recorder.record(violated())
@@ -184,3 +185,13 @@ async def test_calls_tell_their_errors_by_status(node: Node) -> None:
     assert told("sandboxd_rpc_errors_total", code="INVALID_ARGUMENT") == 1
     assert told("sandboxd_rpc_errors_total", code="OK") is None
     assert (told("sandboxd_rpc_connections"), told("sandboxd_rpc_connections_dropped_total")) == (1, 0)
+
+
+async def test_what_a_collector_of_telemetry_took_and_never_got_is_told(node: Node) -> None:
+    told = Told(Telemetry(node.exporter))
+    assert told("sandboxd_telemetry_dropped_total", signal="traces") == 0
+    node.exporter.sent["traces"], node.exporter.dropped["metrics"], node.exporter.failures["traces"] = 3, 2, 1
+    assert told("sandboxd_telemetry_sent_total", signal="traces") == 3
+    assert told("sandboxd_telemetry_dropped_total", signal="metrics") == 2
+    assert told("sandboxd_telemetry_failures_total", signal="traces") == 1
+    assert told("sandboxd_telemetry_waiting") == 0

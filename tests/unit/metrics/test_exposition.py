@@ -2,13 +2,15 @@ import asyncio
 import re
 from pathlib import Path
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from sandboxd.event import ApprovalRequested, ExecutionEnded, PolicyDecided, ProcessExecDecided
-from sandboxd.metrics.exposition import pages
+from sandboxd.metrics.exposition import pages, registry
 from sandboxd.rollout import ShadowFacts
 from sandboxd.shadow import Counts
+from sandboxd.telemetry import numbers, spans
 from tests.fakes.events import made, violated
 from tests.unit.metrics.conftest import Node, parsed
 
@@ -45,7 +47,7 @@ async def everything(node: Node) -> str:
     feeding.cancel()
     await asyncio.wait([feeding])
     await node.recorder.record(made(PolicyDecided, action="execution.start", verdict="allow"))
-    return pages(node.sources())("").body.decode()
+    return pages(registry(node.sources()))("").body.decode()
 
 
 async def test_each_metric_has_its_row_and_each_row_its_metric(node: Node) -> None:
@@ -53,16 +55,35 @@ async def test_each_metric_has_its_row_and_each_row_its_metric(node: Node) -> No
 
 
 async def test_a_page_is_made_anew_for_each_reader(node: Node) -> None:
-    page = pages(node.sources())
-    assert parsed(page("").body.decode())["sandboxd_journal_sequence", ()] == 0
+    page = pages(registry(node.sources()))
+    before = parsed(page("").body.decode())["sandboxd_journal_sequence", ()]
     await node.recorder.record(made(ApprovalRequested))
-    assert parsed(page("").body.decode())["sandboxd_journal_sequence", ()] == 1
+    assert parsed(page("").body.decode())["sandboxd_journal_sequence", ()] == before + 1
+
+
+async def test_what_is_pushed_are_the_numbers_of_the_page(node: Node) -> None:
+    node.tally.started = 3
+    node.tally.asked.add(0.02)
+    families = registry(node.sources())
+    written = numbers.request_of(spans.resource("1", "n"), families, 1, 2)
+    (scope,) = ExportMetricsServiceRequest.FromString(written).resource_metrics[0].scope_metrics
+    metrics = {metric.name: metric for metric in scope.metrics}
+    pushed = {
+        (metric.name, tuple(sorted((pair.key, pair.value.string_value) for pair in point.attributes))): point.as_double
+        for metric in scope.metrics
+        for point in (*metric.sum.data_points, *metric.gauge.data_points)
+    }
+    for key, value in parsed(pages(families)("").body.decode()).items():
+        if key[0].startswith("sandboxd_") and not key[0].startswith("sandboxd_policy_decision_seconds"):
+            assert pushed[key] == value, key
+    (histogram,) = metrics["sandboxd_policy_decision_seconds"].histogram.data_points
+    assert (histogram.count, histogram.sum) == (1, 0.02)
 
 
 async def test_who_knows_openmetrics_gets_that_with_the_same_numbers(node: Node) -> None:
     text = await everything(node)
     accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
-    page = pages(node.sources())(accept)
+    page = pages(registry(node.sources()))(accept)
     assert page.content_type.startswith("application/openmetrics-text; version=1")
     families = list(openmetrics_families(page.body.decode()))  # type: ignore[no-untyped-call]
     samples = {
@@ -75,14 +96,14 @@ async def test_who_knows_openmetrics_gets_that_with_the_same_numbers(node: Node)
 
 
 async def test_all_others_get_the_text_and_nothing_they_wrote(node: Node) -> None:
-    page = pages(node.sources())
+    page = pages(registry(node.sources()))
     for accept in ("", "*/*", "text/plain; version=9; escaping=evil", "x" * 4000, "application/openmetrics;version=x"):
         assert page(accept).content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def test_nothing_that_a_tenant_or_a_policy_wrote_is_a_label(node: Node) -> None:
     """Whatever the events hold, the page has the same samples as with plain ones."""
-    page = pages(node.sources())
+    page = pages(registry(node.sources()))
     await node.recorder.record(made(PolicyDecided, action="execution.start", verdict="deny"))
     await node.recorder.record(made(ProcessExecDecided, verdict="deny"))
     before = parsed(page("").body.decode()).keys()

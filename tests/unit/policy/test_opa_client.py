@@ -323,3 +323,16 @@ async def test_an_answer_is_read_up_to_its_allowed_size() -> None:
         assert len((await asked(Opa(url=made.url, max_response_bytes=most))).body) == most
         refusal = await refused(Opa(url=made.url, max_response_bytes=most - 1))
     assert refusal == f"its answer is over {most - 1} bytes"
+
+
+async def test_the_trace_goes_with_the_question_in_headers() -> None:
+    trace = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"), ("tracestate", "vendor=1"))
+    async with scripted(says(ALLOW)) as made:
+        client = OpaClient(Opa(url=made.url))
+        await client.ask(b"{}", trace)
+        await client.ask(b"{}")
+        await client.close()
+    with_trace, without = made.asked
+    assert {name: with_trace.headers[name] for name, _ in trace} == dict(trace)
+    assert "traceparent" not in without.headers
+    assert with_trace.body == without.body == b'{"input":{}}'

@@ -67,3 +67,22 @@ def test_a_profile_that_grants_nothing_takes_nothing() -> None:
 def test_malformed_variables_are_refused(env: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(InvalidRequest):
         compose(granting("*"), env)
+
+
+OURS = (("TRACEPARENT", "ours"),)
+
+
+@pytest.mark.parametrize("patterns", [("*",), ("TRACE*",), ("TRACEPARENT",)])
+def test_a_variable_of_ours_is_there_where_the_profile_lets_a_request_set_it(patterns: tuple[str, ...]) -> None:
+    assert dict(compose(granting(*patterns), (), OURS))["TRACEPARENT"] == "ours"
+
+
+@pytest.mark.parametrize("patterns", [(), ("APP_*",), ("traceparent",)])
+def test_a_profile_that_lets_none_in_keeps_ours_out_too_and_refuses_nothing(patterns: tuple[str, ...]) -> None:
+    assert "TRACEPARENT" not in dict(compose(granting(*patterns), (), OURS))
+
+
+def test_what_a_request_or_the_profile_says_goes_before_ours() -> None:
+    assert dict(compose(granting("*"), (("TRACEPARENT", "theirs"),), OURS))["TRACEPARENT"] == "theirs"
+    fixing = replace(granting("*"), env=(("TRACEPARENT", "fixed"),))
+    assert dict(compose(fixing, (), OURS))["TRACEPARENT"] == "fixed"
