@@ -49,11 +49,8 @@ class Config(Section):
     drain_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     log: Log = Log()
     metrics: Metrics = Metrics()
-<<<<<<< ours
     response: ResponseSettings = ResponseSettings()
-=======
     telemetry: Telemetry = Telemetry()
->>>>>>> theirs
 
     @model_validator(mode="after")
     def _sockets_beside_the_api(self) -> "Config":

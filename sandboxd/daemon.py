@@ -59,12 +59,9 @@ from sandboxd.trace_context import TraceContext
 from sandboxd.voting import Voting
 
 if TYPE_CHECKING:
-<<<<<<< ours
-    import sandboxd.response.endpoint as response_endpoint
-=======
     from prometheus_client.registry import CollectorRegistry
 
->>>>>>> theirs
+    import sandboxd.response.endpoint as response_endpoint
     from sandboxd.metrics.endpoint import Endpoint
     from sandboxd.telemetry.exporter import Exporter
 
@@ -286,7 +283,6 @@ class Daemon:
             sinks=lambda: tuple(feed.status for feed in self._feeds),
         )
 
-<<<<<<< ours
     def _open_response(self) -> "response_endpoint.Endpoint | None":
         """Where events from outside are answered; as the metrics, after the API's socket."""
         if self._settings.response.listen is None:
@@ -294,7 +290,7 @@ class Daemon:
         from sandboxd.response import endpoint  # takes a while, and not everybody is told of events
 
         return endpoint.Endpoint(self._settings.response, self._responder, new_id, time.monotonic)
-=======
+
     def _open_telemetry(self) -> Callable[[TraceContext], Trace]:
         settings = self._settings.telemetry
         if settings.otlp is None:
@@ -303,7 +299,6 @@ class Daemon:
 
         self._exporter = Exporter(settings, settings.otlp, __version__, self._node)
         return self._exporter.trace
->>>>>>> theirs
 
     def _open_metrics(self, server: Server) -> "Endpoint | None":
         """After the API's socket, whose lock and directory are then ours."""
