@@ -14,8 +14,9 @@ from sandboxd.sink.base import Record, SinkUnavailable
 from sandboxd.sink.otlp import OtlpSink
 from sandboxd.sink.otlp_record import Export
 from tests.collector import collector
-from tests.fakes.hostile_events import KINDS, nasty, recorded
 from tests.fakes.http import ScriptedServer, response, says, scripted
+from tests.fakes.linked import linked, nasty
+from tests.hostile import KINDS
 from tests.opa import free_port
 
 TAKEN = response(b"", content="application/x-protobuf")
@@ -47,7 +48,7 @@ async def arrived(server: ScriptedServer, count: int) -> dict[int, LogRecord]:
 
 def records(first: int = 1) -> list[Record]:
     """One of each kind, with what is worst to carry in all of its texts."""
-    return [recorded(nasty(kind), seq=seq) for seq, kind in enumerate(KINDS, first)]
+    return [linked(nasty(kind), seq=seq) for seq, kind in enumerate(KINDS, first)]
 
 
 @pytest.mark.parametrize("compression", [False, True])

@@ -12,10 +12,12 @@ import pytest
 from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.cloudevents import BatchingCloudEventsSink, CloudEventsSink
 from sandboxd.sink.falco_grpc import FalcoGrpcSink
 from sandboxd.sink.falcosidekick import FalcosidekickSink
+from sandboxd.sink.otlp import OtlpSink
 from sandboxd.sink.stdout import StdoutSink
 from tests.fakes.http import response, says, scripted
 from tests.fakes.sink import FakeSink
@@ -64,6 +66,12 @@ async def _cloudevents_batched() -> AsyncIterator[Sink]:
 
 
 @contextlib.asynccontextmanager
+async def _otlp() -> AsyncIterator[Sink]:
+    async with scripted(says(response(b"", content="application/x-protobuf"))) as server:
+        yield OtlpSink(OtlpSettings(type="otlp", url=server.url))
+
+
+@contextlib.asynccontextmanager
 async def _fake() -> AsyncIterator[Sink]:
     yield FakeSink()
 
@@ -75,6 +83,7 @@ SINKS: dict[str, Callable[[], AbstractAsyncContextManager[Sink]]] = {
     "falco_grpc": _falco_grpc,
     "cloudevents": _cloudevents,
     "cloudevents, batched": _cloudevents_batched,
+    "otlp": _otlp,
     "fake": _fake,
 }
 

@@ -11,12 +11,12 @@ from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.sink.base import Record, SinkRefused, SinkUnavailable
 from sandboxd.sink.otlp import MOST_BYTES, OtlpSink, create
 from tests.fakes.events import made
-from tests.fakes.hostile_events import recorded
 from tests.fakes.http import Asked, Script, ScriptedServer, response, says, scripted
+from tests.fakes.linked import linked
 
 PROTOBUF = "application/x-protobuf"
 TAKEN = response(b"", content=PROTOBUF)
-RECORD = recorded(made(ExecutionRequested))
+RECORD = linked(made(ExecutionRequested))
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ def seqs(asked: Asked) -> list[int]:
 
 def records(count: int, chars: int = 0) -> Sequence[Record]:
     event = made(ExecutionRequested, labels=tuple((str(item), "x" * 400) for item in range(chars // 400)))
-    return [recorded(event, seq=seq) for seq in range(1, count + 1)]
+    return [linked(event, seq=seq) for seq in range(1, count + 1)]
 
 
 def partial(rejected: int, message: str = "") -> bytes:
