@@ -7,6 +7,7 @@ by `audit.recorder`, `audit.journal` and `audit.cursor`.
 import hashlib
 import json
 import math
+import re
 import time
 from calendar import timegm
 from dataclasses import dataclass, fields
@@ -23,6 +24,7 @@ MAX_ITEMS = 256
 _DEEPEST = 16  # an event's lists of pairs have 2
 _TOO_DEEP = "…"
 _LARGEST = 2**63
+_TIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-[0-3]\d(T[0-2]\d(:[0-5]\d){2})\.\d{9}Z", re.ASCII)
 _IDS = tuple(field.name for field in fields(Event))
 _KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
 
@@ -128,6 +130,8 @@ def decode(line: bytes) -> Record:
     ids, values = record["ids"], record["fields"]
     if not isinstance(ids, dict) or not isinstance(values, dict):
         raise LineDamaged("ids and fields are not objects")
+    if _TIME.fullmatch(_typed(record, "time", str)) is None:
+        raise LineDamaged("its time is no time")
     return Record(
         seq=_typed(record, "seq", int),
         boot=_typed(record, "boot", str),

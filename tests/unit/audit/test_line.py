@@ -99,6 +99,23 @@ def test_time_has_nine_digits_and_is_utc() -> None:
     assert timestamp(1_000_000_000_000_000_001) == "2001-09-09T01:46:40.000000001Z"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1970-13-01T00:00:00.000000000Z",
+        "1970-01-01T00:00:00Z",
+        "0000-01-01T00:00:00.000000000Z",
+        "1970-01-01T00:00:00.00000000\u0661Z",
+        "1970-01-01T00:00:00.000000000Z\n",
+    ],
+)
+def test_a_line_without_a_time_is_damage(text: str) -> None:
+    content = json.loads(line(violated("a")))
+    with pytest.raises(LineDamaged, match="time"):
+        decode(json.dumps({**content, "time": text}, sort_keys=True, separators=(",", ":")).encode())
+
+
 def _nested(depth: int) -> bytes:
     return line(violated("a"))[:-1].replace(b'"detail":"a"', b'"detail":' + b"[" * depth + b"]" * depth)
 
