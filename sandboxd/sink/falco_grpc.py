@@ -26,7 +26,7 @@ from sandboxd.sink.falco_ring import Ring
 from sandboxd.sink.falco_service import Outputs, encode, handlers
 
 _INNER = "s"  # what gRPC binds, in a directory that nobody else enters, before it is moved to its place
-_AT_ONCE = 16  # encoded before others have their turn
+_AT_ONCE = 8  # encoded before others have their turn
 _STOP_SECONDS = 1.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4096),  # a request is empty

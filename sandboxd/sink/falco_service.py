@@ -25,6 +25,9 @@ from sandboxd.sink.falco_event import falco_event, time_ns
 from sandboxd.sink.falco_ring import Ring
 
 _FORMAT: Final = 1  # of the events: `engine_version`, which with Falco counts what its rules may name
+# Whoever may fetch may not have the daemon do nothing else: so many calls a second of all, so many requests of one.
+_CALL_SECONDS: Final = 0.01
+_REQUEST_SECONDS: Final = 0.02
 _SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?", re.ASCII)
 _PRIORITIES = {name: schema_pb2.priority.Value(name) for name in get_args(Priority)}
 _UNSET = "<NA>"  # as Falco writes it
@@ -38,6 +41,7 @@ class Outputs:
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
         self._closing = False
+        self._door = asyncio.Lock()
         self._clients: set[_Client] = set()
 
     @property
@@ -51,9 +55,11 @@ class Outputs:
             client.news.set()
 
     async def get(self, _request: bytes, context: Context) -> None:
+        await self._enter()
         await self._hand_out(context)
 
     async def sub(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        await self._enter()
         client = _Client(requests)
         news = client.news
         self._clients.add(client)
@@ -74,7 +80,12 @@ class Outputs:
             await asyncio.wait({hearing})
 
     async def version(self, _request: bytes, _context: Context) -> bytes:
+        await self._enter()
         return _VERSION
+
+    async def _enter(self) -> None:
+        async with self._door:
+            await asyncio.sleep(_CALL_SECONDS)
 
     async def _hand_out(self, context: Context) -> None:
         while (event := self._ring.take()) is not None:
@@ -102,6 +113,7 @@ class _Client:
                 if not self.came:
                     self.came = True
                     self.news.set()
+                await asyncio.sleep(_REQUEST_SECONDS)
         finally:
             self.done = True
             self.news.set()

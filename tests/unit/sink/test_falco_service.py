@@ -69,7 +69,7 @@ async def test_a_request_is_not_one_event(served: Served, client: OutputsClient)
     served.put(*range(1, 41))
     few = await client.sub(asked=2)
     assert seqs(await take(few, 40)) == list(range(1, 41))
-    many = await client.sub(asked=50)
+    many = await client.sub(asked=10)
     await many.done_writing()
     assert [response async for response in many] == []
 
@@ -77,7 +77,7 @@ async def test_a_request_is_not_one_event(served: Served, client: OutputsClient)
 async def test_nothing_comes_before_the_first_request(served: Served, client: OutputsClient) -> None:
     call = await client.sub(asked=0)
     await call.wait_for_connection()
-    assert await client.get() == []  # so the call before it has arrived
+    assert await client.get() == []  # so the call before it is being served
     served.put(1)
     assert seqs(await client.get()) == [1]
     await call.done_writing()
@@ -124,6 +124,27 @@ async def test_a_client_that_leaves_is_forgotten(served: Served, client: Outputs
     await served.subscribed(0)
     served.put(1)
     assert seqs(await client.get()) == [1]
+
+
+async def test_a_client_that_asks_all_the_time_is_heard_now_and_then(served: Served, client: OutputsClient) -> None:
+    heard = 0
+
+    async def requests() -> AsyncIterator[bytes]:
+        nonlocal heard
+        while True:
+            heard += 1
+            yield b""
+
+    class Idle:
+        async def write(self, _event: bytes) -> None:
+            raise AssertionError("there is nothing to write")
+
+    task = asyncio.create_task(served.outputs.sub(requests(), cast(Context, Idle())))
+    for _ in range(3):
+        assert (await client.version(b"")).version  # takes its turn
+    task.cancel()
+    await asyncio.wait({task})
+    assert heard < 100
 
 
 async def test_closing_ends_subscriptions_with_what_is_queued(served: Served, client: OutputsClient) -> None:
