@@ -4,25 +4,14 @@ Never blocks the event loop: a pipe that nobody reads blocks a thread of its own
 exit either. Found by name through `plugin`.
 """
 
-import asyncio
-import contextlib
 import os
-import queue
 import select
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sandboxd.settings.sinks.stdout import StdoutSettings
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.falco_event import falco_line
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    data: bytes
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+from sandboxd.sink.worker import Worker
 
 
 class StdoutSink:
@@ -30,36 +19,26 @@ class StdoutSink:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = os.dup(descriptor)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="sink-stdout", daemon=True)
-        self._thread.start()
+        self._torn = False  # a failed write may have left half a line
+        self._worker = Worker("sink-stdout")
 
     async def send(self, records: Sequence[Record]) -> None:
-        loop = asyncio.get_running_loop()
-        job = _Job(b"".join(map(falco_line, records)), loop, loop.create_future())
-        self._jobs.put(job)
-        await job.done
+        data = b"".join(map(falco_line, records))
+        await self._worker.run(lambda: self._write_all(data))
 
     async def close(self) -> None:
-        """What the thread is stuck in ends with the process."""
-        self._jobs.put(None)
+        self._worker.close(lambda: os.close(self._descriptor))
 
-    def _work(self) -> None:
-        torn = False  # a failed write may have left half a line
-        while (job := self._jobs.get()) is not None:
-            data = b"\n" + job.data if torn else job.data
-            error: OSError | None = None
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[self._write(view) :]
-            except OSError as failure:
-                error = failure
+    def _write_all(self, data: bytes) -> None:
+        if self._torn:
+            data = b"\n" + data
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._write(view) :]
+        finally:
             if len(view) < len(data):
-                torn = len(view) > 0 and data[len(data) - len(view) - 1] != ord("\n")
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                job.loop.call_soon_threadsafe(_settle, job.done, error)
-        os.close(self._descriptor)
+                self._torn = len(view) > 0 and data[len(data) - len(view) - 1] != ord("\n")
 
     def _write(self, view: memoryview) -> int:
         try:
@@ -70,15 +49,6 @@ class StdoutSink:
             poll.register(self._descriptor, select.POLLOUT)
             poll.poll()
             return 0
-
-
-def _settle(done: asyncio.Future[None], error: OSError | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
 
 
 def create(_settings: StdoutSettings, _node: str) -> Sink:

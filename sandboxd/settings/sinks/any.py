@@ -7,10 +7,18 @@ from pydantic import Field
 from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.settings.sinks.file import FileSettings
 from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
+from sandboxd.settings.sinks.syslog import SyslogSettings
 
 AnySink = Annotated[
-    StdoutSettings | CloudEventsSettings | FalcoGrpcSettings | FalcosidekickSettings | OtlpSettings,
+    StdoutSettings
+    | FileSettings
+    | SyslogSettings
+    | CloudEventsSettings
+    | FalcoGrpcSettings
+    | FalcosidekickSettings
+    | OtlpSettings,
     Field(discriminator="type"),
 ]
