@@ -78,11 +78,26 @@ class Responder:
         self._registry = registry
         self._log = log
         self._now = now
+        self._under_way: set[asyncio.Task[Taken]] = set()
         self._turn = asyncio.Lock()  # one response after the other: each finds what the one before has left
 
     async def respond(self, demand: Demand, caller: Caller, trace_id: str) -> Taken:
-        """What became of it; an error of `errors` if nothing was done, which is then on record."""
+        """What became of it; an error of `errors` if nothing was done, which is then on record.
+
+        Carried through also if whoever asks goes away: a quarantine is not left half done.
+        """
         require_operator(caller)
+        task = asyncio.get_running_loop().create_task(self._respond(demand, caller, trace_id))
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: "asyncio.Task[Taken]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # read: whoever asked may be gone
+
+    async def _respond(self, demand: Demand, caller: Caller, trace_id: str) -> Taken:
         async with self._turn:
             try:
                 found = self._find(demand.target)
