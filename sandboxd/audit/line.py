@@ -26,6 +26,7 @@ _TOO_DEEP = "…"
 _LARGEST = 2**63
 _TIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-[0-3]\d(T[0-2]\d(:[0-5]\d){2})\.\d{9}Z", re.ASCII)
 _IDS = tuple(field.name for field in fields(Event))
+_OWN_NAMES: dict[type[Event], tuple[str, ...]] = {}
 _KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
 
 
@@ -50,14 +51,26 @@ def body(event: Event, digest: Digest = PLAIN) -> dict[str, object]:
 
     `digest` is of what is cut, and keyed wherever that may hold tenant text.
     """
-    values: dict[str, object] = {}
-    for field in fields(event):
-        if field.name not in _IDS:
-            _put(values, field.name, getattr(event, field.name), digest)
-    ids: dict[str, object] = {}
-    for name in _IDS:
-        _put(ids, name, getattr(event, name), digest)
+    ids, values = _values(event, _IDS, digest), _values(event, _own_names(type(event)), digest)
     return {"rule": event.rule, "priority": event.urgency(), "ids": ids, "fields": values}
+
+
+def _own_names(kind: type[Event]) -> tuple[str, ...]:
+    names = _OWN_NAMES.get(kind)
+    if names is None:
+        names = _OWN_NAMES[kind] = tuple(field.name for field in fields(kind) if field.name not in _IDS)
+    return names
+
+
+def _values(event: Event, names: tuple[str, ...], digest: Digest) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name in names:
+        value = getattr(event, name)
+        if type(value) is str and len(value) <= EXCERPT_CHARS:
+            values[name] = value  # nearly all of them, and this is on the way of every execution
+        else:
+            _put(values, name, value, digest)
+    return values
 
 
 def _put(into: dict[str, object], name: str, value: object, digest: Digest) -> None:
