@@ -13,6 +13,7 @@ from pathlib import Path
 from sandboxd import event
 from sandboxd.event import Event
 from sandboxd.sink.falco_event import derived_names, field_name
+from sandboxd.sink.ocsf_kinds import ABOUT_ACTIONS, kind_of
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
 _HEAD = """\
@@ -60,7 +61,7 @@ def render() -> str:
     common = {field.name for field in fields(Event)}
     for kind in _events():
         raised = "" if kind.raised is None else f", {kind.raised[0]} {kind.raised[1]}"
-        parts.append(f"\n## {kind.rule}\n\nPriority {kind.priority}{raised}.")
+        parts.append(f"\n## {kind.rule}\n\nPriority {kind.priority}{raised}. In OCSF {_ocsf(kind.rule)}.")
         documented = inspect.getdoc(kind) or ""
         if not documented.startswith(f"{kind.__name__}("):  # what dataclass puts where there is no docstring
             parts.append(" " + " ".join(documented.split()))
@@ -69,6 +70,13 @@ def render() -> str:
         rows = [f"| `{name}` | {_json_type(hints[name])} | `{field_name(kind.rule, name)}` |" for name in own]
         parts.append("\n\n| field | type | Falco |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     return "".join(parts)
+
+
+def _ocsf(rule: str) -> str:
+    if rule in ABOUT_ACTIONS:
+        return "of the class of its `action`"
+    kind = kind_of(rule, "")
+    return f"{kind.of.name} ({kind.of.uid}): {kind.activity_name}"
 
 
 def _quoted(names: Iterable[str]) -> str:
