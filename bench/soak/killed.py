@@ -6,9 +6,10 @@ Half of the kills for each durability. Started by `__main__`.
 import random
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tests import acknowledged
+from tests import acknowledged, restart
 from tests.acknowledged import Told
 from tests.daemon import Mode, start_daemon
 
@@ -48,12 +49,14 @@ def killed(kills: int, mode: Mode) -> Iterator[Outcome]:
 def _killed(kills: int, mode: Mode, durability: str, seed: int) -> Outcome:
     told, chance, left, torn = Told(), random.Random(seed), list[str](), 0
     begun = time.monotonic()
-    with start_daemon(mode, SETTINGS.format(durability)) as node:
+    with start_daemon(mode, SETTINGS.format(durability)) as node, ExitStack() as lives:
         for number in range(1, kills + 1):
             found = acknowledged.kill_once(node, told, chance)
             torn += found.torn_bytes > 0
             if not found.ok:
                 left.append(f"after kill {number}: {found.first_bad}")
+            restart.kill_spawner(node)  # it would wait longer each time before it starts the daemon again
+            node = lives.enter_context(restart.restarted(node))
         found = acknowledged.checked(node)
         left += [] if found.ok else [f"at the end: {found.first_bad}"]
         left += acknowledged.not_on_record(node, told)

@@ -9,7 +9,7 @@ import pytest
 
 from tests import acknowledged
 from tests.acknowledged import Told
-from tests.daemon import Mode, start_daemon
+from tests.daemon import Mode, start_daemon, wait_until_it_answers
 from tests.skips import need_root
 
 KILLS = 2
@@ -24,6 +24,7 @@ def test_a_killed_daemon_leaves_a_whole_journal_with_all_that_it_told(durability
         for _ in range(KILLS):
             found = acknowledged.kill_once(node, told, chance)
             assert found.ok, found.first_bad
+            wait_until_it_answers(node)
         assert acknowledged.checked(node).ok
         assert acknowledged.not_on_record(node, told) == []
     assert told.ended
