@@ -125,6 +125,7 @@ def tcp(host: str, port: int) -> Callable[[float], socket.socket]:
 
 
 def tls(host: str, port: int, context: ssl.SSLContext) -> Callable[[float], socket.socket]:
+    context.options &= ~ssl.Options.OP_IGNORE_UNEXPECTED_EOF  # Python's own default takes any end for a signed one
     def connect(timeout_seconds: float) -> socket.socket:
         plain = socket.create_connection((host, port), timeout_seconds)
         try:
@@ -156,7 +157,9 @@ def confirm_tls(connection: socket.socket, deadline: float, *, signed_end: bool)
         connection.settimeout(_left(deadline))
         try:
             connection.unwrap()
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+        except ssl.SSLError as error:
+            if not isinstance(error, ssl.SSLEOFError) and error.reason != "UNEXPECTED_EOF_WHILE_READING":
+                raise
             if signed_end:
                 raise ConnectionError(
                     errno.EPROTO, "it ended the connection without TLS's close_notify, so whether it read all is open"
