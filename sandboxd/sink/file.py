@@ -1,6 +1,6 @@
 """Events in a file of this node, a line each: for a log collector, or to keep.
 
-Never blocks the event loop. Found by name through `plugin`.
+Never blocks the event loop. Found by name through `plugin`; `sink.ocsf` writes other lines by it.
 """
 
 import json
@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sandboxd.audit.line import VERSION
-from sandboxd.settings.sinks.file import FileSettings
+from sandboxd.settings.sinks.file import FileSettings, WrittenFile
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.falco_event import falco_line
 from sandboxd.sink.log_file import LogFile
+from sandboxd.sink.turns import in_turns
 from sandboxd.sink.worker import Worker
 
 
@@ -25,7 +26,7 @@ class FileSink:
         self._worker = Worker("sink-file")
 
     async def send(self, records: Sequence[Record]) -> None:
-        lines = b"".join(map(self._line, records))
+        lines = b"".join([self._line(record) async for record in in_turns(records)])
         await self._worker.run(lambda: self._append(lines))
 
     def reopen(self) -> None:
@@ -59,6 +60,9 @@ def journal_line(record: Record) -> bytes:
 
 
 def create(settings: FileSettings, _node: str) -> Sink:
-    line = falco_line if settings.format == "falco" else journal_line
+    return FileSink(log_file(settings), falco_line if settings.format == "falco" else journal_line)
+
+
+def log_file(settings: WrittenFile) -> LogFile:
     path, mode = Path(settings.path), int(settings.mode, 8)
-    return FileSink(LogFile(path, mode, settings.rotate_bytes, settings.keep, fsync=settings.fsync), line)
+    return LogFile(path, mode, settings.rotate_bytes, settings.keep, fsync=settings.fsync)

@@ -6,7 +6,6 @@ less for a receiver's fault: only where it says of the body that it is bad is it
 (protobuf, aiohttp). Found by name through `plugin`. Source: https://opentelemetry.io/docs/specs/otlp/
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -22,11 +21,11 @@ from sandboxd.outbound.post import Answer, NoAnswer, Poster
 from sandboxd.settings.sinks.otlp import PATH, OtlpSettings
 from sandboxd.sink.base import Record, Sink, SinkRefused, SinkUnavailable
 from sandboxd.sink.otlp_record import Export
+from sandboxd.sink.turns import in_turns
 
 PROTOBUF = "application/x-protobuf"
 MOST_BYTES = 512 * 1024  # of log records in a request: receivers take 4 MiB and more by default
 MOST_MESSAGE_CHARS = 256
-_AT_ONCE = 16  # records made into messages before others have their turn
 _AGAIN_LATER = (429, 503)
 _BAD_BODY = (400, 413, 422)
 _NO_RECEIPT = (
@@ -47,16 +46,13 @@ class OtlpSink:
 
     async def send(self, records: Sequence[Record]) -> None:
         """In requests of about MOST_BYTES, one after the other."""
-        if not records:
-            await self._export(Export())
         export = Export()
-        for index, record in enumerate(records):
-            if index % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-            export.add(record)
-            if export.size_bytes >= MOST_BYTES or index == len(records) - 1:
+        async for record in in_turns(records):
+            if export.size_bytes >= MOST_BYTES:
                 await self._export(export)
                 export = Export()
+            export.add(record)
+        await self._export(export)
 
     async def close(self) -> None:
         await self._poster.close()

@@ -8,6 +8,7 @@ from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
 from sandboxd.settings.sinks.file import FileSettings
+from sandboxd.settings.sinks.ocsf import OcsfSettings
 from sandboxd.settings.sinks.otlp import OtlpSettings
 from sandboxd.settings.sinks.stdout import StdoutSettings
 from sandboxd.settings.sinks.syslog import SyslogSettings
@@ -19,6 +20,7 @@ AnySink = Annotated[
     | CloudEventsSettings
     | FalcoGrpcSettings
     | FalcosidekickSettings
+    | OcsfSettings
     | OtlpSettings,
     Field(discriminator="type"),
 ]

@@ -1,4 +1,4 @@
-"""The sink `file`."""
+"""The sink `file`, and what every sink that writes a file has."""
 
 import posixpath
 from typing import Annotated, Literal
@@ -9,17 +9,14 @@ from sandboxd.settings.section import AbsolutePath
 from sandboxd.settings.sinks.base import SinkSettings
 
 
-class FileSettings(SinkSettings):
+class WrittenFile(SinkSettings):
     """A line each, appended to the file at `path`.
 
-    `format`: Falco JSON, or the journal's own lines, which can be verified as the journal is. A file that would grow
-    over `rotate_bytes` becomes PATH.1, that one PATH.2, up to `keep` of them; 0: somebody else rotates (logrotate).
-    `fsync`: a record counts as taken when it is on the disk.
+    A file that would grow over `rotate_bytes` becomes PATH.1, that one PATH.2, up to `keep` of them; 0: somebody else
+    rotates (logrotate). `fsync`: a record counts as taken when it is on the disk.
     """
 
-    type: Literal["file"]
     path: AbsolutePath
-    format: Literal["falco", "journal"] = "falco"
     rotate_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 64 * 1024 * 1024
     keep: Annotated[int, Field(ge=1, le=1000)] = 8
     mode: Literal["0600", "0640"] = "0600"
@@ -42,3 +39,10 @@ class FileSettings(SinkSettings):
     @property
     def directories(self) -> tuple[str, ...]:
         return (posixpath.dirname(self.path),)
+
+
+class FileSettings(WrittenFile):
+    """`format`: Falco JSON, or the journal's own lines, which can be verified as the journal is."""
+
+    type: Literal["file"]
+    format: Literal["falco", "journal"] = "falco"

@@ -12,7 +12,9 @@ import pytest
 from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.settings.sinks.ocsf import OcsfSettings
 from sandboxd.settings.sinks.otlp import OtlpSettings
+from sandboxd.sink import ocsf
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.cloudevents import BatchingCloudEventsSink, CloudEventsSink
 from sandboxd.sink.falco_grpc import FalcoGrpcSink
@@ -66,6 +68,12 @@ async def _cloudevents_batched() -> AsyncIterator[Sink]:
 
 
 @contextlib.asynccontextmanager
+async def _ocsf() -> AsyncIterator[Sink]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield ocsf.create(OcsfSettings(type="ocsf", path=f"{directory}/ocsf.jsonl"), "node")
+
+
+@contextlib.asynccontextmanager
 async def _otlp() -> AsyncIterator[Sink]:
     async with scripted(says(response(b"", content="application/x-protobuf"))) as server:
         yield OtlpSink(OtlpSettings(type="otlp", url=server.url))
@@ -83,6 +91,7 @@ SINKS: dict[str, Callable[[], AbstractAsyncContextManager[Sink]]] = {
     "falco_grpc": _falco_grpc,
     "cloudevents": _cloudevents,
     "cloudevents, batched": _cloudevents_batched,
+    "ocsf": _ocsf,
     "otlp": _otlp,
     "fake": _fake,
 }
