@@ -14,7 +14,8 @@ from tests.fakes.events import violated
 
 Call = grpc.aio.StreamStreamCall[bytes, outputs_pb2.response]
 REQUEST = outputs_pb2.request().SerializeToString()
-_LOCAL = ("grpc.use_local_subchannel_pool", 1)  # a connection of its own
+# A connection of its own, which has no more on its way to a client that does not read than it begins with.
+_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0))
 
 
 def record(seq: int, detail: str = "x") -> Record:
@@ -61,8 +62,8 @@ async def take(call: Call, count: int) -> list[outputs_pb2.response]:
 @asynccontextmanager
 async def connected(target: str, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[OutputsClient]:
     if credentials is None:
-        channel = grpc.aio.insecure_channel(target, options=[_LOCAL])
+        channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
     else:
-        channel = grpc.aio.secure_channel(target, credentials, options=[_LOCAL])
+        channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
     async with channel:
         yield OutputsClient(channel)
