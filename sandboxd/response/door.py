@@ -114,9 +114,10 @@ class Door:
 
     async def _serve(self, connection: socket.socket) -> None:
         patience = HANDSHAKE_SECONDS if self._tls is not None else None
+        client = _Client(self._http, self._loop)  # over TLS the loop gives back a protocol of its own
         try:
-            transport, client = await self._loop.connect_accepted_socket(
-                lambda: _Client(self._http, self._loop),
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: client,
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=patience,

@@ -55,7 +55,7 @@ class Endpoint:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         status, words = await self._judged(request)
-        response = web.json_response(words, status=status)
+        response = web.json_response(words, status=status, headers={"Server": "sandboxd"})
         response.force_close()
         return response
 
