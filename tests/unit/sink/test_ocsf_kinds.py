@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from sandboxd.action import Action
@@ -69,3 +72,11 @@ def test_what_decided_nothing_is_not_told_as_a_decision() -> None:
     assert control_of("policy.decided", "perhaps", "") == Control(0, 0)
     assert control_of("response.taken", "", "freeze") == Control(2, 4)
     assert control_of("response.taken", "", "tickle") == Control(0, 0)
+
+
+def test_published_actions_are_those_of_the_code() -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "sinks.md").read_text()
+    published = set(re.findall(r"^\| `([a-z.]+)` \| [A-Za-z ]+ \(\d{4}\) \| [A-Za-z ]+ \|$", document, re.MULTILINE))
+    assert published == set(ACTIONS)
+    for action, kind in ACTIONS.items():
+        assert f"| `{action}` | {kind.of.name} ({kind.of.uid}) | {kind.activity_name} |\n" in document

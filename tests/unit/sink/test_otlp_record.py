@@ -1,6 +1,7 @@
 import random
 import re
 from dataclasses import fields
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -187,3 +188,8 @@ def test_whatever_anyone_wrote_stays_in_values(kind: type[Event], seed: int) -> 
     ours = {f"sandboxd.{field.name}{of}" for field in fields(kind) for of in ("", "_sha256", "_count")}
     assert {pair.key for pair in log.attributes} <= CONVENTIONS | JOURNAL | ours
     assert read(list(log.attributes))
+
+
+def test_every_name_of_the_conventions_is_published() -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "sinks.md").read_text()
+    assert [name for name in CONVENTIONS if f"`{name}`" not in document] == []
