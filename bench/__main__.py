@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import decide, flame, host, peers, phases, report
+from bench import decide, flame, host, peers, phases, record, report
 from bench.host import say
 from bench.ours import Ours, ours
 from bench.race import PROGRAMS, race, throughput
 from tests.daemon import Mode
 
-PARTS = ("race", "throughput", "memory", "phases", "decide")
+PARTS = ("race", "throughput", "memory", "phases", "decide", "audit")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,6 +60,8 @@ def _measure(options: argparse.Namespace, found: Sequence[peers.Peer], running: 
             phases.timeline(node, PROGRAMS[0], options.rounds)
     if "decide" in parts:
         decide.decisions(running, options.rounds)
+    if "audit" in parts:
+        record.records(running, options.rounds)
 
 
 def _memory(running: Sequence[Ours]) -> None:
