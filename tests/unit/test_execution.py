@@ -888,3 +888,14 @@ async def test_a_trace_ends_where_nothing_can_be_recorded(node: Node, traced: Tr
     await node.refusal()
     (timeline,) = traced.over
     assert (timeline.facts.error_type, timeline.marks) == ("audit_unavailable", [])
+
+
+async def test_who_is_quarantined_after_the_decision_runs_nothing(node: Node) -> None:
+    """Policy let it, and the sandbox is made: between that and its registration the answer is looked at again."""
+    barred: list[str] = []
+    node.executor.gate = Gate(node.engine, barred=lambda _: "quarantined" if barred else "")
+    node.runtime.prepare = lambda _: barred.append("now")
+    refused = await node.refusal()
+    assert refused.reason == "quarantined"
+    assert node.rules[-1] == "execution.ended"
+    assert node.runtime.sandboxes[0].program is None

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.action import ExecutionStart, NetConnect, SecretUse
+from sandboxd.action import ExecutionStart, NetConnect, SandboxPause, SecretUse
 from sandboxd.approval.binding import Content
-from sandboxd.errors import Unenforceable
+from sandboxd.errors import PolicyDenied, Unenforceable
 from sandboxd.gate import Gate, Subject, require_allowed
 from sandboxd.model import Approval, Caller, Decision, Isolation, Obligations, Reason, Verdict
 from sandboxd.policy.document import PolicyInput, ProfileFacts, SandboxFacts, Seen
@@ -486,3 +486,23 @@ async def test_the_engine_is_told_the_trace_beside_the_question_and_remembers_wi
     assert asked.trace == trace and b"traceparent" not in asked.document
     again = await gate.decide(start(), CALLER, replace(SUBJECT, trace=(("traceparent", "another"),)))
     assert (first.remembered, again.remembered) == (False, True)
+
+
+async def test_barred_caller_is_denied_without_policy_but_for_answers_to_incidents_as_operator() -> None:
+    engine = FakeEngine(ALLOW)
+    gate = Gate(engine, barred=lambda caller: "no more" if caller.subject == CALLER.subject else "")
+    operator = replace(CALLER, roles=("operator",))
+    for caller in (CALLER, operator):
+        denied = await gate.decide(start(), caller, SUBJECT)
+        assert (denied.verdict, denied.reasons[0].code, denied.message_for_agent) == (
+            Verdict.DENY,
+            "quarantined",
+            "no more",
+        )
+    assert (await gate.decide(SandboxPause(), CALLER, SUBJECT)).verdict is Verdict.DENY
+    assert engine.asked == []
+    assert (await gate.decide(SandboxPause(), operator, SUBJECT)).verdict is Verdict.ALLOW
+    with pytest.raises(PolicyDenied) as refused:
+        gate.require_free(CALLER)
+    assert refused.value.reason == "quarantined"
+    gate.require_free(replace(CALLER, subject="uid:7"))

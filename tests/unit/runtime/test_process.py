@@ -381,3 +381,50 @@ async def test_sandbox_that_has_ended_cannot_be_frozen(pair: tuple[socket.socket
         with pytest.raises(RuntimeFailed) as failure:
             await verb("b" * 32)
         assert failure.value.reason == "sandbox_lost"
+
+
+async def test_examination_reads_what_the_spawner_hands_over(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, FREEZER)
+    spawner = pair[1]
+    read, write = os.pipe()
+    os.write(write, b"mounts.txt 1\nx")
+    os.close(write)
+
+    async def answered() -> None:
+        assert await spawner.receive() == wire.Examine(1, "a" * 32, 7)
+        wire.send(spawner.sock, wire.Examined(1), (read,))
+        os.close(read)
+
+    answering = asyncio.create_task(answered())
+    assert [piece async for piece in runtime.examine("a" * 32, 7)] == [("mounts.txt", b"x")]
+    await answering
+
+
+async def test_examination_that_nobody_waits_for_any_more_is_closed(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, FREEZER)
+    spawner = pair[1]
+    asking = asyncio.create_task(anext(runtime.examine("a" * 32, 7)))
+    await spawner.receive()
+    asking.cancel()
+    await asyncio.wait({asking})
+    read, write = os.pipe()
+    wire.send(spawner.sock, wire.Examined(1), (read,))
+    os.close(read)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                os.write(write, b"x")
+            except BrokenPipeError:
+                break
+            await asyncio.sleep(0.01)
+    os.close(write)
+
+
+async def test_refused_examination_is_an_error(pair: tuple[socket.socket, Spawner]) -> None:
+    runtime = await _with_sandbox(pair, FREEZER)
+    asking = asyncio.create_task(anext(runtime.examine("b" * 32, 7)))
+    await pair[1].receive()
+    pair[1].send(wire.Refused(1, "sandbox_gone", "no"))
+    with pytest.raises(RuntimeFailed) as failure:
+        await asking
+    assert failure.value.reason == "sandbox_gone"
