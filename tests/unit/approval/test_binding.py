@@ -23,6 +23,7 @@ def digest(request: ExecuteRequest) -> bytes:
 SAME = [
     REQUEST,
     replace(REQUEST, traceparent="00-y"),
+    replace(REQUEST, tracestate="a=b"),
     replace(REQUEST, agent=Agent("n", "other session", "t", "other use")),
 ]
 OTHER = [
