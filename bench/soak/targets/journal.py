@@ -1,7 +1,8 @@
 """A journal's segments as bytes on the disk: `verify` judges any, `Journal` opens or refuses any, `decode` reads lines.
 
-Segments are divided by NUL; where the first is empty, older ones are gone. Lines are chained again before the second
-look, so that mutations reach what lies behind the hash.
+Segments are divided by NUL; where the first is empty, older ones are gone. The last checkpoint among the lines is the
+one kept beside them. Lines are chained again before the second look, and checkpoints signed again before the third, so
+that mutations reach what lies behind hash and signature.
 """
 
 import contextlib
@@ -10,17 +11,19 @@ import tempfile
 from pathlib import Path
 
 from bench.soak.target import Broken, Target
-from sandboxd.audit.journal import Journal, verify
+from sandboxd.audit import checkpoint
 from sandboxd.audit.line import ORIGIN, LineDamaged, Link, body, decode, encode, follow
 from sandboxd.audit.segment import segment_name
 from sandboxd.errors import AuditUnavailable
-from sandboxd.event import ExecutionRefused
+from sandboxd.event import ExecutionRefused, JournalCheckpoint, JournalTrimmed
+from tests.fakes.journal import KEY, checked, keep, open_journal
 
 MOST_SEGMENTS = 3
-# What writes, and what a record is made from.
+_CHECKPOINT = f'"rule":"{JournalCheckpoint.rule}"'.encode()
+# What writes.
 OUTSIDE = (
-    *(f"journal.Journal.{name}" for name in ("position", "directory", "sync", "rewind", "_create")),
-    *(f"line.{name}" for name in ("body", "_put", "_item", "_sha256")),
+    *(f"journal.Journal.{name}" for name in ("directory", "sync", "rewind", "give_up_sync", "rotate", "_create")),
+    *(f"journal.Journal.{name}" for name in ("position", "holds_nothing")),
 )
 
 
@@ -33,9 +36,10 @@ def target() -> Target:
         _ = place.name  # kept alive with this function
         parts = data.split(b"\0")[:MOST_SEGMENTS]
         _judge(directory, parts)
-        return _judge(directory, _chained(parts))
+        _judge(directory, _chained(parts, signed=False))
+        return _judge(directory, _chained(parts, signed=True))
 
-    modules = ("sandboxd.audit.line", "sandboxd.audit.journal", "sandboxd.audit.segment")
+    modules = tuple(f"sandboxd.audit.{name}" for name in ("line", "journal", "segment", "checkpoint", "verify"))
     words = (
         b"\n",
         b"\0",
@@ -53,22 +57,24 @@ def target() -> Target:
 
 def _judge(directory: Path, parts: list[bytes]) -> object:
     """The last record of a journal that was opened."""
-    last = _lay_out(directory, parts)
-    found = verify(directory)
+    _lay_out(directory, parts)
+    found = checked(directory)
     whole = sum(part.count(b"\n") for part in parts)
     if found.records > whole or (found.ok and found.records != whole):
         raise Broken(f"{found!r} for {whole} lines")
     try:
-        journal = Journal(directory, "b" * 32, "node", 1 << 20)
+        journal = open_journal(directory)
     except AuditUnavailable as error:
         if found.ok:
             raise Broken(f"verified, but not opened: {error}") from error
     else:
         journal.append({"rule": "r", "priority": "Notice", "ids": {}, "fields": {}}, 1)
+        keep(journal)
         journal.close()
-        # of closed segments it believes the last line
-        if found.ok is not verify(directory).ok or (found.first_bad is not None and found.first_bad.segment == last):
-            raise Broken("damaged, but opened" if not found.ok else "damaged by being opened")
+        after = checked(directory)
+        # the last checkpoint is put beside it again after a crash in the first start
+        if found.ok is not after.ok and not (found.first_bad and found.first_bad.segment == checkpoint.LAST):
+            raise Broken(f"{after.first_bad or 'mended'!r} after it was opened with {found.first_bad!r}")
     record = None
     for line in parts[-1].splitlines()[:4]:
         with contextlib.suppress(LineDamaged):
@@ -76,8 +82,8 @@ def _judge(directory: Path, parts: list[bytes]) -> object:
     return record if found.ok else None
 
 
-def _lay_out(directory: Path, parts: list[bytes]) -> str:
-    """Each segment under the name of its first record; the last one's name."""
+def _lay_out(directory: Path, parts: list[bytes]) -> None:
+    """Each segment under the name of its first record."""
     for path in directory.iterdir():
         path.unlink()
     first = 1
@@ -86,11 +92,12 @@ def _lay_out(directory: Path, parts: list[bytes]) -> str:
         if part or first > 1 or len(parts) == 1:
             (directory / name).write_bytes(part)
         first += part.count(b"\n") or 1
-    return name
+    if found := [line for part in parts for line in part.splitlines() if _CHECKPOINT in line]:
+        (directory / checkpoint.LAST).write_bytes(found[-1] + b"\n")
 
 
-def _chained(parts: list[bytes]) -> list[bytes]:
-    """Each line that is an object, made canonical and the next of the chain."""
+def _chained(parts: list[bytes], *, signed: bool) -> list[bytes]:
+    """Each line that is an object, canonical and next in the chain; checkpoints seal it, with our key if `signed`."""
     link = ORIGIN if parts[0] else Link(1, ORIGIN.digest)
     found = []
     for part in parts:
@@ -103,6 +110,10 @@ def _chained(parts: list[bytes]) -> list[bytes]:
                 continue
             if isinstance(record, dict):
                 record |= {"seq": link.seq + 1, "prev": link.digest}
+                if record.get("rule") == JournalCheckpoint.rule and isinstance(record.get("fields"), dict):
+                    record["fields"] |= {"sealed_seq": link.seq, "sealed_digest": link.digest}
+                    if signed:
+                        record |= json.loads(encode(checkpoint.content(KEY, "b" * 32, link, 1), link, "b" * 32, "n", 1))
             with contextlib.suppress(RecursionError):
                 line = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
             result += line + b"\n"
@@ -114,15 +125,12 @@ def _chained(parts: list[bytes]) -> list[bytes]:
 def _seeds() -> tuple[bytes, ...]:
     lines: list[bytes] = []
     link = Link(0, ORIGIN.digest)
-    for number in range(3):
-        line = encode(
-            body(ExecutionRefused("local", "uid:0", "s", str(number), "", "", "overloaded", "later")),
-            link,
-            "b" * 32,
-            "node",
-            number,
-        )
+    refused = body(ExecutionRefused("local", "uid:0", "s", "e", "", "", "overloaded", "later"))
+    trimmed = body(JournalTrimmed("", "", "", "", "", "", 2, 1, 0, 9, "age"))
+    for number, content in enumerate((None, refused, None, refused, trimmed, None)):
+        content = content or checkpoint.content(KEY, "b" * 32, link, number)
+        line = encode(content, link, "b" * 32, "node", number)
         lines.append(line)
         link = follow(link, line[:-1])
-    two, older_gone = lines[0] + lines[1] + b"\0" + lines[2], b"\0" + lines[1] + b"\0" + lines[2]
-    return (b"".join(lines), two, older_gone, lines[0], lines[0][:-1], lines[1], b"", b"\n")
+    whole, two, gone = b"".join(lines), lines[0] + lines[1] + b"\0" + b"".join(lines[2:]), b"\0" + b"".join(lines[2:])
+    return (whole, two, gone, lines[0], lines[0][:-1], lines[1], b"".join(lines[:3]), b"", b"\n")
