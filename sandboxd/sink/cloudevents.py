@@ -21,6 +21,7 @@ _TOO_LARGE = 413
 _NOT_THIS_MODE = 415
 _REFUSED = (400, 422)  # of what was sent; other 4xx are of the way there, which somebody can mend
 _AGAIN_LATER = (429, 503)
+_TAKEN_BEFORE_MORE = 100  # batches: then it is tried whether the receiver takes more by now
 _NOT_THERE = (401, 403, 404, 407)  # to whoever asks whether it is
 
 
@@ -48,12 +49,14 @@ class CloudEventsSink:
 
 
 class BatchingCloudEventsSink:
-    """Sends up to so many at once, and fewer once the receiver has said that it was too much."""
+    """Sends up to so many at once, and for a while fewer once the receiver has said that it was too much."""
 
     def __init__(self, settings: CloudEventsSettings) -> None:
         self._poster = Poster(f"sinks.{settings.name}", settings, 1)
+        self._settings = settings
         self._most_events = settings.batch_events
         self._most_bytes = settings.batch_bytes
+        self._in_a_row = 0  # batches taken since one was too large
         self._taken: set[tuple[str, int]] = set()  # of the records whose sending has failed as a whole
 
     async def send(self, records: Sequence[Record]) -> None:
@@ -72,6 +75,7 @@ class BatchingCloudEventsSink:
             _see(answer, "batched")
             self._taken.update((record.boot, record.seq) for record, _ in batch)
             del left[: len(batch)]
+            self._try_more()
         self._taken.clear()
 
     async def close(self) -> None:
@@ -87,9 +91,17 @@ class BatchingCloudEventsSink:
             yield record, event
 
     def _send_less(self, batch: Sequence[tuple[Record, bytes]]) -> None:
-        """From now on half of what was too much."""
+        """Half of what was too much."""
+        self._in_a_row = 0
         self._most_events = len(batch) // 2 or 1
         self._most_bytes = sum(len(event) for _, event in batch) // 2
+
+    def _try_more(self) -> None:
+        """What was too much once may be what a gateway on the way said, or one that is configured otherwise by now."""
+        self._in_a_row += 1
+        if self._in_a_row % _TAKEN_BEFORE_MORE == 0:
+            self._most_events = min(self._most_events * 2, self._settings.batch_events)
+            self._most_bytes = min(self._most_bytes * 2, self._settings.batch_bytes)
 
 
 async def _post(poster: Poster, body: bytes, content_type: str) -> Answer:

@@ -91,7 +91,7 @@ async def test_compressed_bodies_say_so() -> None:
     assert gzip.decompress(server.asked[0].body) == b"[" + cloud_event(record(1)) + b"]"
 
 
-async def test_a_receiver_that_takes_less_gets_less_from_then_on() -> None:
+async def test_a_receiver_that_takes_less_gets_less_for_a_while() -> None:
     def answer(asked: Asked) -> bytes | None:
         return response("", "413 Content Too Large") if len(asked.body) > 2000 else None
 
@@ -104,6 +104,20 @@ async def test_a_receiver_that_takes_less_gets_less_from_then_on() -> None:
         await sink.close()
     assert received(receiver.taken) == list(range(1, 81))
     assert first == len(receiver.server.asked) - len(receiver.taken) > 0
+
+
+async def test_a_receiver_that_takes_more_again_gets_more_again() -> None:
+    receiver = Receiver(at_first(response("", "413 Content Too Large"), response("", "413 Content Too Large")))
+    async with scripted(receiver) as receiver.server:
+        sink = made(receiver.server.url, "batched", batch_events=8)
+        await sink.send([record(seq) for seq in range(1, 9)])
+        for start in range(9, 809, 200):
+            await sink.send([record(seq) for seq in range(start, start + 200)])
+        await sink.close()
+    assert received(receiver.taken) == list(range(1, 809))
+    sizes = [len(json.loads(asked.body)) for asked in receiver.taken]
+    assert (sizes[0], sizes[-1]) == (2, 8)
+    assert sizes == sorted(sizes)
 
 
 @MODES
