@@ -33,6 +33,7 @@ def execution(request: ExecuteRequest, shown: Callable[[], bytes]) -> Content:
         files=tuple(replace(file, content=_digest(file.content)) for file in request.files),
         agent=replace(request.agent, session_id="", tool_use_id=""),
         traceparent="",
+        tracestate="",
     )
     # repr names every field, also those that a later version adds, and quotes what is in them.
     return Content(_digest(repr(same).encode()), shown())

@@ -1,6 +1,7 @@
 """A real server on a real unix socket with a fake executor behind it, and a real channel to it."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -186,7 +187,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
     policy = PolicyInForce()
     gate = Gate(engine, approvals=office.approvals)
     reasons: list[str] = []
-    state = config.socket.parent.parent / "state"
+    state = Path(tempfile.mkdtemp(dir=config.socket.parent.parent))  # a second server has a journal of its own
     recorder = Recorder.open(state, "here", "boot", "write", segment_bytes=20_000)
     reader = AuditReader(recorder, state)
     sinks: list[SinkStatus] = []
@@ -201,9 +202,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[Served]:
         facts=FACTS,
         approvals=office.approvals,
         voting=Voting(gate, office.approvals, office.record),
-        responder=Responder(
-            gate, registry, Quarantines(config.socket.parent.parent / "state"), office.record, lambda: 1_700_000_000.25
-        ),
+        responder=Responder(gate, registry, Quarantines(state), office.record, lambda: 1_700_000_000.25),
         reasons=lambda: reasons,
         audit=reader,
         sinks=lambda: sinks,
