@@ -94,7 +94,7 @@ class BatchingCloudEventsSink:
         """Half of what was too much."""
         self._in_a_row = 0
         self._most_events = len(batch) // 2 or 1
-        self._most_bytes = sum(len(event) for _, event in batch) // 2
+        self._most_bytes = sum(len(event) + 1 for _, event in batch) // 2 + 1
 
     def _try_more(self) -> None:
         """What was too much once may be what a gateway on the way said, or one that is configured otherwise by now."""
