@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import decide, flame, host, peers, phases, record, report
+from bench import decide, flame, host, peers, phases, record, report, watched
 from bench.host import say
 from bench.ours import Ours, ours
 from bench.race import PROGRAMS, race, throughput
 from tests.daemon import Mode
 
-PARTS = ("race", "throughput", "memory", "phases", "decide", "audit")
+PARTS = ("race", "throughput", "memory", "phases", "decide", "audit", "watched")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,6 +62,9 @@ def _measure(options: argparse.Namespace, found: Sequence[peers.Peer], running: 
         decide.decisions(running, options.rounds)
     if "audit" in parts:
         record.records(running, options.rounds)
+    if "watched" in parts:
+        for node in running:
+            watched.watched(node.daemon.mode, PROGRAMS[0], options.rounds * 2, options.gap)
 
 
 def _memory(running: Sequence[Ours]) -> None:

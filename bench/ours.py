@@ -72,9 +72,9 @@ class Ours:
 
 
 @contextlib.contextmanager
-def ours(mode: Mode) -> Iterator[Ours]:
-    """A node of that mode until the block ends."""
-    with start_daemon(mode) as daemon:
+def ours(mode: Mode, settings: str = "") -> Iterator[Ours]:
+    """A node of that mode until the block ends; `settings` as of `start_daemon`."""
+    with start_daemon(mode, settings) as daemon:
         command = [sys.executable, "-m", "bench.caller", f"unix:{daemon.socket}"]
         if mode.uid != os.geteuid():
             user = ["/usr/bin/setpriv", f"--reuid={mode.uid}", f"--regid={mode.uid}", "--clear-groups"]
