@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+from random import Random
 
 import pytest
 from cloudevents.core.formats.json import JSONFormat
@@ -10,6 +11,7 @@ from sandboxd.event import DaemonStopped, Event
 from sandboxd.sink.base import Record
 from sandboxd.sink.cloud_event import cloud_event
 from tests.fakes.events import made, violated
+from tests.hostile import KINDS, hostile
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 HOSTILE = '\n{"specversion":"9"}\x1b[2J\u2028\0\U0001f600"'
@@ -74,11 +76,14 @@ def test_tenant_text_stays_in_data_and_everyone_can_read_it(detail: str) -> None
     JSONFormat().read(None, encoded)
 
 
-@pytest.mark.parametrize("kind", Event.__subclasses__(), ids=lambda kind: kind.rule)
-def test_the_projects_own_library_takes_every_kind_of_event(kind: type[Event]) -> None:
-    found = JSONFormat().read(None, cloud_event(record(made(kind, execution_id="ab", trace_id=TRACE))))
-    assert found.get_type() == f"io.sandboxd.{kind.rule}"
-    assert found.get_specversion() == "1.0"
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.rule)
+def test_the_projects_own_library_takes_every_kind_of_event_whether_empty_or_hostile(kind: type[Event]) -> None:
+    for event in (made(kind, execution_id="ab", trace_id=TRACE), *(hostile(Random(seed), kind) for seed in range(10))):
+        encoded = cloud_event(record(event))
+        json.dumps(json.loads(encoded), ensure_ascii=False).encode()
+        found = JSONFormat().read(None, encoded)
+        assert found.get_type() == f"io.sandboxd.{kind.rule}"
+        assert found.get_specversion() == "1.0"
 
 
 def test_names_of_attributes_are_what_every_transport_can_carry() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import cast, get_args
 
 import grpc
@@ -11,12 +12,16 @@ import grpc.aio
 import pytest
 
 from sandboxd import __version__
-from sandboxd.event import Priority
+from sandboxd.audit.line import ORIGIN, body, decode
+from sandboxd.audit.line import encode as encode_line
+from sandboxd.event import Event, Priority
 from sandboxd.sink.base import Record
 from sandboxd.sink.falco_api import outputs_pb2, schema_pb2
 from sandboxd.sink.falco_ring import Ring
 from sandboxd.sink.falco_service import Context, Outputs, encode, handlers
+from tests.fakes.events import made
 from tests.falco_outputs import OutputsClient, connected, record, seqs, take
+from tests.hostile import KINDS, hostile
 
 
 class Served:
@@ -181,6 +186,14 @@ def test_an_event_has_the_fields_of_falcos_json_as_text() -> None:
 def test_each_priority_has_falcos_number(priority: str) -> None:
     made = Record(5, "b", "n", "2001-09-09T01:46:40.000000007Z", "a.b", priority, (), ())
     assert outputs_pb2.response.FromString(encode(made)).priority == get_args(Priority).index(priority)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.rule)
+def test_every_kind_of_event_is_a_message_whether_empty_or_hostile(kind: type[Event]) -> None:
+    for event in (made(kind), *(hostile(Random(seed), kind) for seed in range(10))):
+        sent = decode(encode_line(body(event), ORIGIN, "boot", "node", 1_700_000_000_000_000_000)[:-1])
+        found = outputs_pb2.response.FromString(encode(sent))
+        assert (found.rule, found.output_fields["evt.type"]) == (kind.rule, kind.rule)
 
 
 def test_clients_as_old_as_the_removed_service_know_the_source() -> None:
