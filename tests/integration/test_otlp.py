@@ -2,7 +2,13 @@
 
 import asyncio
 import gzip
-from collections.abc import Sequence
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -14,9 +20,11 @@ from sandboxd.sink.base import Record, SinkUnavailable
 from sandboxd.sink.otlp import OtlpSink
 from sandboxd.sink.otlp_record import Export
 from tests.collector import collector
+from tests.daemon import Mode, start_daemon
 from tests.fakes.http import ScriptedServer, response, says, scripted
 from tests.fakes.linked import linked, nasty
 from tests.hostile import KINDS
+from tests.ocsf import complaints
 from tests.opa import free_port
 
 TAKEN = response(b"", content="application/x-protobuf")
@@ -44,6 +52,13 @@ async def arrived(server: ScriptedServer, count: int) -> dict[int, LogRecord]:
         while len(found := handed_on(server)) < count:
             await asyncio.sleep(0.02)
     return found
+
+
+async def written(path: Path, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(30):
+        while not path.exists() or path.read_bytes().count(b"\n") < count:
+            await asyncio.sleep(0.02)
+    return [json.loads(line) for line in path.read_bytes().splitlines()[:count]]
 
 
 def records(first: int = 1) -> list[Record]:
@@ -84,3 +99,37 @@ async def test_a_collector_that_was_away_gets_everything() -> None:
     with pytest.raises(SinkUnavailable):
         await sink.send(records())
     await sink.close()
+
+
+@pytest.fixture
+def log() -> Iterator[Path]:
+    """A directory of the daemon's user, which that of pytest does not let through."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        if os.geteuid() == 0:
+            os.chown(directory, Mode.ROOTLESS.uid, Mode.ROOTLESS.uid)
+        yield Path(directory)
+
+
+async def test_what_a_daemon_did_is_in_a_collector_and_in_a_file_of_ocsf_as_on_record(log: Path) -> None:
+    async with scripted(says(TAKEN)) as server, collector(server.url) as made:
+        settings = (
+            "sinks:\n"
+            f"  - {{type: otlp, url: '{made.http}', required: true, compression: true}}\n"
+            f"  - {{type: ocsf, path: '{log}/ocsf.jsonl'}}\n"
+        )
+        with start_daemon(Mode.ROOTLESS, settings) as daemon:
+            with daemon.client() as client:
+                assert client.run(["/bin/echo", "hello"]).exit_code == 0
+            journal = daemon.journal()
+            count = len(journal)
+            found = await arrived(server, count)
+            lines = await written(log / "ocsf.jsonl", count)
+    assert sorted(found)[:count] == [event["metadata"]["sequence"] for event in lines] == list(range(1, count + 1))
+    assert [found[seq].event_name for seq in range(1, count + 1)] == [record["rule"] for record in journal]
+    assert [event["metadata"]["event_code"] for event in lines] == [record["rule"] for record in journal]
+    assert [complaints(event) for event in lines] == [[]] * count
+    for before, event in pairwise(lines):
+        assert event["attestation_list"][0]["prev_event"]["uid"] == before["metadata"]["uid"]
+    assert {"execution.requested", "policy.decided", "execution.started", "execution.ended"} <= {
+        str(record["rule"]) for record in journal
+    }
