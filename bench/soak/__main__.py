@@ -1,8 +1,8 @@
-"""`make soak`: fuzzers, hostile events to a sink, a real daemon under load, and one that is killed again and again.
+"""`make soak`: fuzzers, hostile events to a sink, sinks that fail, a daemon under load, and one killed again and again.
 
 Prints figures; ends with 1 if a run found a fault.
 
-`python -m bench.soak [fuzz [TARGET]... | falco | node | kill] [options]`; everything is the default.
+`python -m bench.soak [fuzz [TARGET]... | falco | sinks | node | kill] [options]`; everything is the default.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.soak import falco, killed, node
+from bench.soak import falco, killed, node, sinks
 from bench.soak.campaign import campaign
 from bench.soak.planted import Planted
 from bench.soak.target import NAMES
@@ -20,6 +20,7 @@ NODE_SECONDS = 600.0
 FALCO_EVENTS = 100_000
 FALCO_KILLS = 20
 DAEMON_KILLS = 200
+SINK_EVENTS = 200_000
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
             good &= _fuzz(name, options.cpu_seconds, options.keep, plant=options.planted)
     if options.what in ("all", "falco"):
         good &= _falco(options.events, options.kills)
+    if options.what in ("all", "sinks"):
+        good &= _sinks(options.sink_events, options.rate)
     if options.what in ("all", "node"):
         good &= _node(options.seconds, options.mode)
     if options.what in ("all", "kill"):
@@ -50,6 +53,13 @@ def _falco(events: int, kills: int) -> bool:
     for line in outcome.lines():
         _say(line)
     return not outcome.left
+
+
+def _sinks(events: int, per_second: float) -> bool:
+    outcome = sinks.soak(events, per_second)
+    for line in outcome.lines():
+        _say(line)
+    return not outcome.wrong
 
 
 def _node(seconds: float, mode: str) -> bool:
@@ -75,7 +85,7 @@ def _say(line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="fuzz every parser, then soak a daemon")
-    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "falco", "node", "kill"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "fuzz", "falco", "sinks", "node", "kill"), default="all")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(NAMES)}; default: each")
     parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="for each target (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="begin with the corpus there, and leave it there")
@@ -84,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--events", type=int, default=FALCO_EVENTS, help="hostile ones (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=FALCO_KILLS, help="of the port meanwhile (default: %(default)s)")
+    parser.add_argument("--sink-events", type=int, default=SINK_EVENTS, help="for each sink (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=400.0, help="of these in a second (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=NODE_SECONDS, help="of load (default: %(default)s)")
     parser.add_argument("--daemon-kills", type=int, default=DAEMON_KILLS, help="under load (default: %(default)s)")
     parser.add_argument("--mode", choices=[str(mode) for mode in node.Mode], default=str(node.Mode.ROOT))
