@@ -17,8 +17,8 @@ from typing import Final, get_args
 import grpc
 import grpc.aio
 
-from sandboxd import __version__
-from sandboxd.event import Event, Priority
+from sandboxd import __version__, event
+from sandboxd.event import Priority
 from sandboxd.sink.base import Record
 from sandboxd.sink.falco_api import outputs_pb2, schema_pb2, version_pb2
 from sandboxd.sink.falco_event import falco_event, time_ns
@@ -137,19 +137,19 @@ def handlers(outputs: Outputs) -> tuple[grpc.GenericRpcHandler, ...]:
 
 def encode(record: Record) -> bytes:
     """The record as an `outputs.response`: the same event as in Falco's JSON, its values as text."""
-    event = falco_event(record)
-    fields, tags = event["output_fields"], event["tags"]
-    assert isinstance(fields, dict)
+    made = falco_event(record)
+    values, tags = made["output_fields"], made["tags"]
+    assert isinstance(values, dict)
     assert isinstance(tags, list)
     response = outputs_pb2.response(
         priority=_PRIORITIES.get(record.priority, schema_pb2.INFORMATIONAL),
         source_deprecated=schema_pb2.INTERNAL,  # the client library 0.4.0 stops at a value that it does not know
         rule=record.rule,
-        output=str(event["output"]),
-        output_fields={name: _text(value) for name, value in fields.items()},
+        output=str(made["output"]),
+        output_fields={name: _text(value) for name, value in values.items()},
         hostname=record.node,
         tags=tags,
-        source=str(event["source"]),
+        source=str(made["source"]),
     )
     response.time.seconds, response.time.nanos = divmod(time_ns(record.time), 1_000_000_000)
     return response.SerializeToString()
@@ -167,8 +167,9 @@ def _text(value: object) -> str:
 
 def _checksum() -> str:
     """Changes with the name of any event or field."""
-    kinds = sorted((kind.rule, [field.name for field in fields(kind)]) for kind in Event.__subclasses__())
-    return hashlib.sha256(repr(kinds).encode()).hexdigest()
+    kinds = (kind for kind in vars(event).values() if isinstance(kind, type) and issubclass(kind, event.Event))
+    names = sorted((kind.rule, [field.name for field in fields(kind)]) for kind in kinds if kind is not event.Event)
+    return hashlib.sha256(repr(names).encode()).hexdigest()
 
 
 def _version(text: str) -> bytes:
