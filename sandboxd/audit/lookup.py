@@ -8,6 +8,7 @@ at all, is reported and never passed over. Blocks: called by `audit.reader` on a
 import contextlib
 import sqlite3
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -150,6 +151,20 @@ class Lookup:
                         first, last = (first, place.seq - 1) if newest_first else (place.seq + 1, last)
                     return
                 except sqlite3.DatabaseError as error:
-                    self._shelf.discard(error)
-        every = [place for place in places(segment, descriptor, end) if first <= place.seq <= last]
-        yield from reversed(every) if newest_first else every
+                    if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:  # it took too long, as on a busy node
+                        self._shelf.discard(error)
+        where = places(segment, descriptor, end)
+        yield from (
+            _backwards(segment, where, first, last)
+            if newest_first
+            else (place for place in where if first <= place.seq <= last)
+        )
+
+
+def _backwards(segment: Segment, where: Iterator[Place], first: int, last: int) -> Iterator[Place]:
+    """A segment may have millions of lines: of each only its beginning is kept."""
+    begins = array("Q", [0])
+    begins.extend(place.offset + place.length + 1 for place in where)
+    for number in range(len(begins) - 2, -1, -1):
+        if first <= segment.first_seq + number <= last:
+            yield Place(segment.first_seq + number, begins[number], begins[number + 1] - begins[number] - 1)

@@ -96,7 +96,8 @@ class AuditReader:
         if from_seq is None:
             from_seq = due
         elif from_seq == 0:
-            from_seq = segments(self._source.directory)[0].first_seq
+            there = segments(self._source.directory)
+            from_seq = there[0].first_seq if there else due
         elif from_seq > due:
             raise InvalidRequest(
                 f"from_seq {from_seq} is ahead of the journal, whose next record is {due}: this is another journal, or "

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandboxd.audit import index as index_module
 from sandboxd.audit.history import MOVED, Damage
 from sandboxd.audit.journal import Position
 from sandboxd.audit.line import Link, decode, timestamp
@@ -267,3 +268,19 @@ def test_a_segment_whose_number_no_index_can_hold_is_looked_through(tmp_path: Pa
     write(tmp_path / "journal", [[content(command="here")]], Link(10**19, "0" * 64))
     with looking(tmp_path) as lookup:
         assert seqs(lookup, Search(text="here")) == [10**19 + 1]
+
+
+def test_a_statement_that_takes_too_long_costs_the_index_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forty(tmp_path)
+    shelf = Shelf(tmp_path / "index", least_free_bytes=0)
+    lookup = Lookup(tmp_path / "journal", shelf)
+    assert len(seqs(lookup, Search(verdict="deny"))) == 4
+    monkeypatch.setattr(index_module, "HARD_SECONDS", -1.0)
+    monkeypatch.setattr(index_module, "_STEPS", 1)
+    for newest_first in (True, False):
+        found = seqs(lookup, Search(verdict="deny"), newest_first=newest_first)
+        assert sorted(found) == [1, 11, 21, 31]
+    assert shelf.rebuilt == 0
+    lookup.close()
