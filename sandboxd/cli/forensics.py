@@ -32,9 +32,7 @@ def collect(client: Client, target: Target, directory: Path, workspace_bytes: in
         directory.mkdir(mode=0o700)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise Mistake(
-            f"cannot make {str(directory)!r}: {error.strerror}; name a directory that is not there"
-        ) from error
+        raise Mistake(f"cannot make {str(directory)!r}: {error.strerror}; name one that is not there") from error
     with ExitStack() as open_files:
         open_files.callback(os.close, fd)
         files: dict[str, BinaryIO] = {}

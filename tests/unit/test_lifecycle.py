@@ -1,8 +1,9 @@
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
-from sandboxd.errors import NotFound
+from sandboxd.errors import NotFound, PolicyDenied
 from sandboxd.lifecycle import RETAINED_PER_STREAM_BYTES, ExecutionRecord, ExecutionState, Registry
 from sandboxd.model import (
     OPERATOR,
@@ -160,3 +161,30 @@ def test_every_living_execution_is_asked_at_shutdown() -> None:
     running = [add(node, "a"), add(node, "b", "other")]
     node.end_all(EndReason.NODE_SHUTDOWN)
     assert [item.asked for item in running] == [[EndReason.NODE_SHUTDOWN]] * 2
+
+
+def test_known_are_all_whosever_they_are_with_what_can_be_done_to_the_living() -> None:
+    node = registry()
+    living, ended = add(node, "a"), add(node, "b", tenant="other")
+    node.ended("b", outcome("b"))
+    found = {record.execution_id: running for record, running in node.known(lambda record: True)}
+    assert found == {"a": living, "b": None}
+    assert ended.asked == []
+    assert node.known(lambda record: record.tenant == "nobody") == ()
+
+
+async def test_what_is_held_only_an_operator_ends() -> None:
+    node = registry()
+    running = add(node, "a")
+    running.suspension = cast(Suspension, Held())
+    for signum in (None, 9):
+        with pytest.raises(PolicyDenied) as refused:
+            await node.kill("a", signum, CALLER)
+        assert refused.value.reason == "quarantined"
+    assert (running.asked, running.signals) == ([], [])
+    await node.kill("a", None, Caller("local", "uid:0", ("operator",), "x"))
+    assert running.asked == [EndReason.KILLED]
+
+
+class Held:
+    held = True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.errors import Unenforceable
 from sandboxd.model import (
     EndReason,
     ExecPlan,
@@ -469,3 +470,63 @@ async def test_stream_that_markers_make_longer_than_its_cap_is_said_to_be_cut(ca
     assert outcome.stdout_truncated is truncated
     assert outcome.limits_hit == ((LimitId.STDOUT,) if truncated else ())
     assert outcome.usage.stdout_bytes == 6
+
+
+async def test_held_program_is_ended_by_its_deadline_only_once_it_is_released() -> None:
+    run = await begin(forever)
+    await run.started()
+    run.supervision.hold()
+    run.clock.advance(LIMITS.wall_seconds + 1)
+    run.supervision.end(EndReason.CANCELLED)
+    assert not run.supervision.over
+    run.supervision.release()
+    assert (await run.task).end_reason is EndReason.WALL_TIMEOUT, "the first that asked for it"
+
+
+@pytest.mark.parametrize("reason", [EndReason.KILLED, EndReason.NODE_SHUTDOWN])
+async def test_held_program_is_ended_by_an_operator_and_with_the_node(reason: EndReason) -> None:
+    run = await begin(forever)
+    await run.started()
+    run.supervision.hold()
+    run.supervision.end(reason)
+    assert (await run.task).end_reason is reason
+
+
+async def test_held_program_that_nothing_asked_to_end_goes_on_when_it_is_released() -> None:
+    run = await begin(forever)
+    await run.started()
+    run.supervision.hold()
+    run.supervision.release()
+    assert not run.supervision.over
+    run.supervision.end(EndReason.KILLED)
+    await run.task
+
+
+async def test_frozen_program_is_not_idle_and_takes_no_signal() -> None:
+    run = await begin(forever, limited(idle_seconds=5))
+    await run.started()
+    run.supervision.frozen = True
+    run.clock.advance(30)
+    assert not run.supervision.over
+    with pytest.raises(Unenforceable) as refused:
+        await run.supervision.signal(signal.SIGCONT)
+    assert (refused.value.reason, run.sandbox.program and run.sandbox.program.signals) == ("frozen", [])
+    run.supervision.frozen = False
+    run.clock.advance(6)
+    assert (await run.task).end_reason is EndReason.IDLE_TIMEOUT
+
+
+async def test_wall_deadline_of_a_frozen_program_goes_on() -> None:
+    run = await begin(forever)
+    await run.started()
+    run.supervision.frozen = True
+    run.clock.advance(LIMITS.wall_seconds + 1)
+    assert (await run.task).end_reason is EndReason.WALL_TIMEOUT
+
+
+async def test_who_waits_for_the_beginning_is_told_also_if_it_never_comes() -> None:
+    run = await begin(hello, prepare=lambda sandbox: setattr(sandbox, "broken", frozenset({"start"})))
+    async with asyncio.timeout(10):
+        await run.supervision.begun.wait()
+    assert run.supervision.over
+    await run.task
