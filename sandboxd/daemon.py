@@ -266,7 +266,7 @@ class Daemon:
                 self._settings.redaction.catalogue, self._settings.redaction.requests, self._recorder.digest.of
             ),
         )
-        self._readiness = Readiness(self._admission, self._recorder, lambda: self._gate.engine)
+        self._readiness = Readiness(self._admission, self._recorder, self._gate)
         return await serve(
             ServerConfig(self._settings.socket_path, self._settings.allowed_uids),
             executor=self._executor,

@@ -6,11 +6,13 @@ tried when somebody asks, or a node that gets no work would never find out that 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Protocol
 
+from sandboxd.model import Decision
 from sandboxd.policy.base import PolicyEngine
+from sandboxd.policy.document import PolicyInput
 from sandboxd.policy.sample import samples
 
 
@@ -27,6 +29,15 @@ class Gatekeeper(Protocol):
     def draining(self) -> bool: ...
 
 
+class Deciding(Protocol):
+    """What this needs of `gate.Gate`."""
+
+    @property
+    def engine(self) -> PolicyEngine: ...
+
+    def judge(self, engine: PolicyEngine, document: PolicyInput) -> Coroutine[None, None, Decision]: ...
+
+
 class Journal(Protocol):
     """What this needs of `audit.recorder.Recorder`."""
 
@@ -34,20 +45,19 @@ class Journal(Protocol):
 
 
 class Readiness:
-    """`engine` gives the policy engine in force. Belongs to one event loop."""
+    """Belongs to one event loop."""
 
-    def __init__(self, admission: Gatekeeper, journal: Journal, engine: Callable[[], PolicyEngine]) -> None:
+    def __init__(self, admission: Gatekeeper, journal: Journal, gate: Deciding) -> None:
         self._admission = admission
         self._journal = journal
-        self._engine = engine
+        self._gate = gate
         self._trial: asyncio.Task[object] | None = None
 
     def reasons(self) -> tuple[Reason, ...]:
         """Why no work is taken; none: it is."""
-        engine = self._engine()
-        answering = engine.answering
+        answering = self._gate.engine.answering
         if not answering:
-            self._try(engine)
+            self._try()
         found = (
             (Reason.DRAINING, self._admission.draining),
             (Reason.JOURNAL, not self._journal.available()),
@@ -60,7 +70,8 @@ class Readiness:
             self._trial.cancel()
             await asyncio.wait({self._trial})
 
-    def _try(self, engine: PolicyEngine) -> None:
+    def _try(self) -> None:
         """A server's breaker lets one question through once its pause is over, and none before."""
         if self._trial is None or self._trial.done():
-            self._trial = asyncio.get_running_loop().create_task(engine.decide(samples()[0].question))
+            asked = self._gate.judge(self._gate.engine, samples()[0].question)
+            self._trial = asyncio.get_running_loop().create_task(asked)

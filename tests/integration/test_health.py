@@ -74,7 +74,7 @@ def test_a_node_that_drains_says_so_and_lives() -> None:
     metrics = free_port()
     with start_daemon(Mode.ROOT, f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n") as daemon, daemon.client() as client:
         assert told(daemon, metrics) == SERVING
-        running = threading.Thread(target=client.run, args=(["/bin/sleep", "5"],))
+        running = threading.Thread(target=client.run, args=(["/bin/sleep", "2"],))
         running.start()
         until(daemon, metrics, lambda _: any(record["rule"] == "execution.started" for record in daemon.journal()))
         daemon.process.send_signal(signal.SIGTERM)

@@ -1,7 +1,10 @@
 import asyncio
 from dataclasses import dataclass
 
+import pytest
+
 from sandboxd.admission import Admission
+from sandboxd.gate import Gate
 from sandboxd.readiness import Readiness, Reason
 from tests.fakes.policy import FakeEngine
 
@@ -19,7 +22,8 @@ class Node:
         self.admission = Admission(1, 0, lambda: 0.0)
         self.journal = Journal()
         self.engine = FakeEngine()
-        self.readiness = Readiness(self.admission, self.journal, lambda: self.engine)
+        self.gate = Gate(self.engine)
+        self.readiness = Readiness(self.admission, self.journal, self.gate)
 
     def reasons(self) -> tuple[str, ...]:
         return self.readiness.reasons()
@@ -68,9 +72,21 @@ async def test_an_engine_in_force_since_a_reload_is_the_one_that_counts() -> Non
     node = Node()
     node.engine.answering = False
     assert node.reasons() == (Reason.POLICY,)
-    node.engine = FakeEngine()
+    node.gate.replace(FakeEngine())
     assert node.reasons() == ()
     await node.readiness.close()
+
+
+async def test_an_engine_that_breaks_when_it_is_tried_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    node.engine.answering, node.engine.use, node.engine.answer = False, KeyError("x"), KeyError("x")
+    for number in (1, 2, 3):
+        assert node.reasons() == (Reason.POLICY,)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(node.engine.asked) + len(node.engine.uses) == number
+    await node.readiness.close()
+    assert caplog.records == []
 
 
 async def test_no_question_is_left_after_the_end() -> None:
