@@ -58,6 +58,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(SIDES, SIDES),
     "redaction": frozenset({"settings"}),
     "settings": frozenset({"listening"}),
+    "sink": SIDES | {"listening"},
     "outbound": frozenset({"settings"}),
     **dict.fromkeys(STEPS, SIDES | STEPS),
     "execution": SIDES | STEPS,
