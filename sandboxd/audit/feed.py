@@ -23,7 +23,7 @@ from sandboxd.audit.line import LineDamaged
 from sandboxd.errors import AuditUnavailable
 from sandboxd.event import Event, SinkLagged, SinkSkipped
 from sandboxd.settings.sinks.base import SinkSettings
-from sandboxd.sink.base import Fetched, Record, Sink, SinkRefused, SinkUnavailable
+from sandboxd.sink.base import Loses, Record, Sink, SinkRefused, SinkUnavailable
 
 LINGER_SECONDS = 0.1  # records come close together: sent together they cost less, and none of it while a caller waits
 SAVE_SECONDS = 1.0
@@ -57,7 +57,7 @@ class SinkStatus:
     lag_seconds: float  # age of the oldest of them
     retries: int  # attempts that it refused
     failures: int  # of these, the last ones in a row: 0 when it is well
-    lost_records: int  # gone from the journal before it took them, or from the sink before anybody fetched them
+    lost_records: int  # gone from the journal before it took them, or taken by the sink, and nobody got them
     refused_records: int  # that it refused for good, and was not given again
     last_error: str
     last_error_at: float
@@ -124,7 +124,7 @@ class Feed:
             lag_seconds=max(0.0, self._clock() - _seconds(self._oldest)) if lag and self._oldest else 0.0,
             retries=condition.retries,
             failures=condition.failures,
-            lost_records=self._lost + (self._sink.dropped if isinstance(self._sink, Fetched) else 0),
+            lost_records=self._lost + (self._sink.dropped if isinstance(self._sink, Loses) else 0),
             refused_records=self._refused,
             last_error=condition.last_error,
             last_error_at=condition.last_error_at,

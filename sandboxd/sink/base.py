@@ -69,9 +69,11 @@ class Reopens(Protocol):
 
 
 @runtime_checkable
-class Fetched(Protocol):
-    """A sink that others fetch from: what it took waits for them, and not for ever."""
+class Loses(Protocol):
+    """A sink that can take a record which nobody gets: what others fetch from it waits for them, and not for ever; a
+    receiver may say that it keeps a batch but for some, and not which.
+    """
 
     @property
     def dropped(self) -> int:
-        """Records that it took and nobody fetched in time."""
+        """Records that it took and nobody got."""

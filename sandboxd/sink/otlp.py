@@ -36,13 +36,13 @@ _log = logging.getLogger(__name__)
 
 
 class OtlpSink:
-    """`rejected_records`: taken back by the receiver in its answers, which do not tell which they were."""
+    """`dropped` counts what the receiver rejected of batches that it took: its answers do not tell which they were."""
 
     def __init__(self, settings: OtlpSettings) -> None:
         self._name = settings.name
         self._poster = Poster(f"sinks.{settings.name}", settings, 1)
         self._remark = ""
-        self.rejected_records = 0
+        self.dropped = 0
 
     async def send(self, records: Sequence[Record]) -> None:
         """In requests of about MOST_BYTES, one after the other."""
@@ -71,7 +71,7 @@ class OtlpSink:
         """What it does not keep is not to be sent again: the rest was taken, and would be there twice."""
         said = repr(partial.error_message[:MOST_MESSAGE_CHARS])
         if partial.rejected_log_records > 0:
-            self.rejected_records += partial.rejected_log_records
+            self.dropped += partial.rejected_log_records
             _log.error(
                 "sink does not keep some of the records that it took",
                 extra={

@@ -479,7 +479,7 @@ class AuditSink(_message.Message):
     filtered_records: _builtins.int
     """Records that its filter left out."""
     lost_records: _builtins.int
-    """Records that retention took before it did, or that it dropped because nobody fetched them in time."""
+    """Records that retention took before it did, or that it took and nobody got."""
     refused_records: _builtins.int
     """Records that it refused for good, and was not given again."""
     @_builtins.property
