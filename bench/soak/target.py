@@ -35,6 +35,7 @@ NAMES = (
     "answers",
     "details",
     "redaction",
+    "falco",
 )
 
 
