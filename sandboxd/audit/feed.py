@@ -29,6 +29,7 @@ LINGER_SECONDS = 0.1  # records come close together: sent together they cost les
 SAVE_SECONDS = 1.0
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 60.0
+RETRY_NAMED_SECONDS = 300.0  # by the receiver: more is not believed
 STUCK_SECONDS = 30.0
 REFUSED_ATTEMPTS = 4  # of one record alone, by a sink that is not required
 
@@ -235,7 +236,7 @@ class Feed:
             _log.warning("sink does not accept", extra=self._extra(error=message))
         await self._tell(event)
         most = min(RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16), RETRY_MOST_SECONDS)
-        await self._sleep(max(most * (0.5 + self._jitter() / 2), min(after_seconds, RETRY_MOST_SECONDS)))
+        await self._sleep(max(most * (0.5 + self._jitter() / 2), min(after_seconds, RETRY_NAMED_SECONDS)))
 
     async def _pass_over(self, record: Record, message: str) -> None:
         """Of the events about sinks that are refused themselves there is none: it would be refused as well."""

@@ -153,7 +153,7 @@ class Later(FakeSink):
             raise SinkUnavailable(str(error), self.after_seconds) from error
 
 
-@pytest.mark.parametrize(("after_seconds", "waited"), [(7.0, 7.0), (0.1, 0.5), (1e9, 60.0)])
+@pytest.mark.parametrize(("after_seconds", "waited"), [(7.0, 7.0), (0.1, 0.5), (1e9, 300.0)])
 async def test_the_time_that_a_receiver_names_is_kept_within_bounds(
     after_seconds: float, waited: float, tmp_path: Path
 ) -> None:
