@@ -55,10 +55,11 @@ async def test_a_body_is_plain_where_its_sender_says_so() -> None:
 
 async def test_a_get_goes_out_with_the_token_and_without_a_body(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
-    settings = Outbound(url="http://127.0.0.1", token_file=str(tmp_path / "token"))
-    async with scripted(says(response("pong"))) as made:
-        async with Poster("x", settings.model_copy(update={"url": made.url}), 1) as poster:
-            assert await poster.get("/ping") == Answer(200, b"pong", "")
+    async with (
+        scripted(says(response("pong"))) as made,
+        Poster("x", Outbound(url=made.url, token_file=str(tmp_path / "token")), 1) as poster,
+    ):
+        assert await poster.get("/ping") == Answer(200, b"pong", "")
     (asked,) = made.asked
     assert (asked.line, asked.headers["authorization"], asked.body) == ("GET /ping HTTP/1.1", "Bearer secret", b"")
 
