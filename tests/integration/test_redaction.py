@@ -1,8 +1,8 @@
 """What policy has redacted, on a real node: nothing of it leaves the daemon, however the program prints it."""
 
 import json
-import re
 import os
+import re
 import shutil
 import subprocess
 import sys
