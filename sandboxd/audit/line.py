@@ -11,6 +11,7 @@ import re
 import time
 from calendar import timegm
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TypeVar
 
 from sandboxd.audit.digest import PLAIN, Digest
@@ -24,7 +25,7 @@ MAX_ITEMS = 256
 _DEEPEST = 16  # an event's lists of pairs have 2
 _TOO_DEEP = "…"
 _LARGEST = 2**63
-_TIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-[0-3]\d(T[0-2]\d(:[0-5]\d){2})\.\d{9}Z", re.ASCII)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{9}Z", re.ASCII)
 _IDS = tuple(field.name for field in fields(Event))
 _OWN_NAMES: dict[type[Event], tuple[str, ...]] = {}
 _KEYS = frozenset({"boot", "fields", "ids", "node", "prev", "priority", "rule", "seq", "time", "v"})
@@ -87,15 +88,17 @@ def _put(into: dict[str, object], name: str, value: object, digest: Digest) -> N
 
 def _item(value: object, digest: Digest, depth: int = 0) -> object:
     """As `decode` takes it: a record is never refused, nor unreadable, for what was to be written."""
-    if isinstance(value, tuple):
-        return [_item(item, digest, depth + 1) for item in value[:MAX_ITEMS]] if depth < _DEEPEST else _TOO_DEEP
-    if isinstance(value, str) and len(value) > EXCERPT_CHARS:
+    if isinstance(value, str):
+        if len(value) <= EXCERPT_CHARS:
+            return value
         mark = f"…{digest.name}:{digest.of_text(value)}"
         return value[: EXCERPT_CHARS - len(mark)] + mark
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no such number
+    if isinstance(value, tuple):
+        return [_item(item, digest, depth + 1) for item in value[:MAX_ITEMS]] if depth < _DEEPEST else _TOO_DEEP
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         return _item(hex(value), digest)  # few readers of JSON have such a number, and of some length not even ours
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number
     return value
 
 
@@ -143,7 +146,7 @@ def decode(line: bytes) -> Record:
     ids, values = record["ids"], record["fields"]
     if not isinstance(ids, dict) or not isinstance(values, dict):
         raise LineDamaged("ids and fields are not objects")
-    if _TIME.fullmatch(_typed(record, "time", str)) is None:
+    if not _is_time(_typed(record, "time", str)):
         raise LineDamaged("its time is no time")
     return Record(
         seq=_typed(record, "seq", int),
@@ -157,6 +160,14 @@ def decode(line: bytes) -> Record:
         prev=_typed(record, "prev", str),
         digest=hashlib.sha256(line).hexdigest(),
     )
+
+
+def _is_time(text: str) -> bool:
+    match = _TIME.fullmatch(text)
+    try:
+        return match is not None and bool(datetime.fromisoformat(match[1]))
+    except ValueError:
+        return False
 
 
 def before(line: bytes) -> Link:

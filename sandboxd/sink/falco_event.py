@@ -59,6 +59,8 @@ _LARGEST = 2**63
 def field_name(rule: str, name: str) -> str:
     """The key in `output_fields` of that field of that rule's events."""
     noun = rule.partition(".")[0]
+    if not name.isascii():
+        name = _bounded(name)  # none of ours: somebody wrote to the disk
     if known := _NAMES_OF_NOUN.get((noun, name)) or _NAMES.get(name):
         return known
     if name.endswith(("_sha256", "_hmac")):
@@ -77,20 +79,22 @@ def falco_event(record: Record) -> dict[str, object]:
     An id that is empty is left out. A string over MOST_BYTES in UTF-8 ends in "…": its record, which `audit.seq` and
     `audit.digest` name, has more of it.
     """
+    rule = _bounded(record.rule)
     return {
         "time": record.time,
-        "rule": record.rule,
-        "priority": record.priority,
+        "rule": rule,
+        "priority": _bounded(record.priority),
         "source": SOURCE,
-        "hostname": record.node,
+        "hostname": _bounded(record.node),
         "output": _sentence(record),
-        "tags": [SOURCE, record.rule.partition(".")[0]],
+        "tags": [SOURCE, rule.partition(".")[0]],
         "output_fields": output_fields(record),
     }
 
 
 def output_fields(record: Record) -> dict[str, FalcoValue]:
-    every = (time_ns(record.time), record.rule, record.node, record.seq, record.boot, record.digest)
+    texts = _bounded(record.rule), _bounded(record.node)
+    every = (time_ns(record.time), *texts, _flat(record.seq), _bounded(record.boot), record.digest)
     fields: dict[str, FalcoValue] = dict(zip(_EVERY, every, strict=True))
     for name, value in record.ids:
         if value:
@@ -119,7 +123,7 @@ def _sentence(record: Record) -> str:
     told = [(name, fields[name]) for name in _TOLD if _is(_WORD, fields.get(name))]
     told += [(name, ids[f"{name}_id"]) for name in ("execution", "sandbox") if _is(_ID, ids.get(f"{name}_id"))]
     shown = " ".join(f"{name}={value}" for name, value in told)
-    opening = f"{record.time[11:-1]}: {record.priority} {record.rule}"
+    opening = _bounded(f"{record.time[11:-1]}: {record.priority} {record.rule}")
     return f"{opening} ({shown})" if shown else opening
 
 
