@@ -28,7 +28,7 @@ from sandboxd.trace_context import TraceContext
 TRACES: Final = "traces"
 METRICS: Final = "metrics"
 MOST_WAITING: Final = 2048  # executions: of more the newest are dropped
-MOST_TOGETHER: Final = 32  # executions in one request: about a millisecond of the event loop
+MOST_TOGETHER: Final = 16  # executions in one request: about a millisecond of the event loop
 LINGER_SECONDS: Final = 1.0
 ATTEMPTS: Final = 4
 FIRST_RETRY_SECONDS: Final = 1.0
