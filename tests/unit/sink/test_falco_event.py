@@ -122,6 +122,18 @@ def fields_of(*fields: tuple[str, FieldValue], rule: str = "r.s") -> dict[str, o
     return {name: value for name, value in output_fields(made).items() if name not in every}
 
 
+def test_what_a_damaged_disk_made_of_a_record_is_still_an_event() -> None:
+    made = Record(2**70, "\ud800", "\udfff" * 600, "2001-09-09T01:46:40.000000001Z", "a\ud800.b", "P\ud800", (),
+                  (("n\ud800", 1),))  # fmt: skip
+    event = falco_event(made)
+    json.dumps(event, ensure_ascii=False).encode()
+    assert (event["rule"], event["priority"], event["tags"]) == ("a\ufffd.b", "P\ufffd", ["sandboxd", "a\ufffd"])
+    fields = event["output_fields"]
+    assert isinstance(fields, dict)
+    assert fields["evt.hostname"] == event["hostname"] == "\ufffd" * 169 + "…"
+    assert (fields["sandbox.n\ufffd"], fields["audit.seq"], fields["audit.boot"]) == (1, hex(2**70), "\ufffd")
+
+
 def test_lists_become_one_string() -> None:
     made = Record(1, "b", "n", "2001-09-09T01:46:40.000000001Z", "r.s", "Notice", (),
                   (("labels", (("a", "1"), ("b", "2"))), ("limits_hit", ("pids", "wall"))))  # fmt: skip
