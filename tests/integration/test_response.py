@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,18 +30,31 @@ from sandboxd.client import (
     Unenforceable,
 )
 from tests import leftovers, proc, restart
-from tests.daemon import Mode, RunningDaemon, start_daemon, wait_until_it_answers
+from tests.daemon import CHECKOUT, Mode, RunningDaemon, start_daemon, wait_until_it_answers
 from tests.skips import need_root
 
 COUNT = ["/bin/sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"]
+MEDIATED = """\
+apiVersion: sandboxd.io/v1
+kind: SandboxProfile
+metadata: {name: mediated, labels: {sandboxd.io/reviewed: "true"}}
+spec:
+  description: each exec is a question
+  extends: shell
+  mediate: [process.exec]
+"""
+EXECS = 100
 MODES = [Mode.ROOT, Mode.ROOTLESS]
 
 
 @pytest.fixture(scope="module", params=MODES, ids=str)
 def node(request: pytest.FixtureRequest) -> Iterator[RunningDaemon]:
     need_root()  # to see the processes of other users
-    with start_daemon(request.param) as daemon:
-        yield daemon
+    with tempfile.TemporaryDirectory(prefix="sandboxd-test-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        Path(directory, "mediated.yaml").write_text(MEDIATED)
+        with start_daemon(request.param, f"profiles: {{paths: [{CHECKOUT / 'profiles'}, {directory}]}}\n") as daemon:
+            yield daemon
 
 
 class Counting:
@@ -125,6 +139,25 @@ def test_frozen_program_can_be_killed_and_leaves_nothing(node: RunningDaemon) ->
             client.kill(running.execution_id)
             assert running.result().end_reason is EndReason.KILLED
     proc.until(lambda: not leftovers.of_sandboxes(node).beyond(before), "nothing is left")
+
+
+def test_programs_that_policy_is_asked_about_all_run_however_often_they_are_frozen(node: RunningDaemon) -> None:
+    starts = f"echo up; for i in $(seq {EXECS}); do /bin/true || exit 9; done; echo all"
+    with node.client() as client:
+        with contextlib.closing(client.execute(["/bin/sh", "-c", starts], profile="mediated")) as events:
+            accepted = next(events)
+            assert isinstance(accepted, Accepted) and isinstance(next(events), Chunk)
+            target = Target(execution_id=accepted.execution_id)
+            for _ in range(10):
+                try:
+                    client.respond(Measure.FREEZE, target)
+                    client.respond(Measure.THAW, target)
+                except Unenforceable as over:
+                    assert over.reason == "already_ended"
+                    break
+            *_, result = events
+        assert isinstance(result, Result)
+        assert (result.exit_code, result.violations) == (0, ())
 
 
 def test_wall_deadline_of_a_frozen_program_goes_on(node: RunningDaemon) -> None:

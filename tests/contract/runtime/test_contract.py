@@ -327,3 +327,23 @@ async def test_oom_is_told(runtime: Runtime, row: Row) -> None:
     usage = await sandbox.destroy()
     assert told.is_set() == (usage.oom_kills >= 1) == (held.state is State.ENFORCED)
     assert held.state is State.ENFORCED or (held.layers, bool(held.reason)) == (("rlimit",), True)
+
+
+async def test_paused_program_goes_on_when_it_is_resumed(sandbox: Sandbox, runtime: Runtime) -> None:
+    async with Running(sandbox, script.WAIT_FOR_TERM) as running:
+        assert await running.first_line() == b"up\n"
+        for _ in range(2):  # each is idempotent
+            await runtime.pause(sandbox.sandbox_id)
+        for _ in range(2):
+            await runtime.resume(sandbox.sandbox_id)
+        await sandbox.signal(running.plan.execution_id, 15)
+        assert (await running.end()).status == ExitStatus(15, None)
+
+
+async def test_paused_sandbox_can_be_looked_into_and_destroyed(sandbox: Sandbox, runtime: Runtime) -> None:
+    async with Running(sandbox, script.FOREVER) as running:
+        assert await running.first_line() == b"up\n"
+        await runtime.pause(sandbox.sandbox_id)
+        found = {name async for name, _ in runtime.examine(sandbox.sandbox_id, 1 << 20)}
+        assert {"processes.json", "workspace.tar"} <= found
+        await sandbox.destroy()
