@@ -12,9 +12,11 @@ import pytest
 from sandboxd.settings.sinks.cloudevents import CloudEventsSettings
 from sandboxd.settings.sinks.falco_grpc import FalcoGrpcSettings
 from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.settings.sinks.file import FileSettings
 from sandboxd.settings.sinks.ocsf import OcsfSettings
 from sandboxd.settings.sinks.otlp import OtlpSettings
-from sandboxd.sink import ocsf
+from sandboxd.settings.sinks.syslog import SyslogSettings
+from sandboxd.sink import file, ocsf, syslog
 from sandboxd.sink.base import Record, Sink
 from sandboxd.sink.cloudevents import BatchingCloudEventsSink, CloudEventsSink
 from sandboxd.sink.falco_grpc import FalcoGrpcSink
@@ -23,6 +25,7 @@ from sandboxd.sink.otlp import OtlpSink
 from sandboxd.sink.stdout import StdoutSink
 from tests.fakes.http import response, says, scripted
 from tests.fakes.sink import FakeSink
+from tests.fakes.syslog import receiving
 from tests.falcosidekick_server import falcosidekick_port
 
 RECORD = Record(
@@ -41,6 +44,18 @@ RECORD = Record(
 async def _stdout() -> AsyncIterator[Sink]:
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         yield StdoutSink(nowhere.fileno())
+
+
+@contextlib.asynccontextmanager
+async def _file() -> AsyncIterator[Sink]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield file.create(FileSettings(type="file", path=f"{directory}/events.jsonl"), "node")
+
+
+@contextlib.asynccontextmanager
+async def _syslog() -> AsyncIterator[Sink]:
+    with receiving() as receiver:
+        yield syslog.create(SyslogSettings(type="syslog", url=f"tcp://127.0.0.1:{receiver.port}"), "node")
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +102,8 @@ async def _fake() -> AsyncIterator[Sink]:
 # Each with the receiver that it needs.
 SINKS: dict[str, Callable[[], AbstractAsyncContextManager[Sink]]] = {
     "stdout": _stdout,
+    "file": _file,
+    "syslog": _syslog,
     "falcosidekick": _falcosidekick,
     "falco_grpc": _falco_grpc,
     "cloudevents": _cloudevents,
