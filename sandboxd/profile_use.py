@@ -9,7 +9,7 @@ from collections.abc import Container
 from sandboxd.action import ProfileUse
 from sandboxd.errors import AuditUnavailable
 from sandboxd.gate import Gate, Subject, on_record_before, require_allowed
-from sandboxd.model import Caller, Decision, ExecuteRequest
+from sandboxd.model import Caller, Decision, ExecuteRequest, Verdict
 from sandboxd.profile.resolve import ResolvedProfile
 from sandboxd.span import Span
 
@@ -24,6 +24,8 @@ async def use_profile(
         span.policy_revision = decision.revision
     else:
         try:
+            if decision.verdict is Verdict.ALLOW and decision.ttl_seconds > 0:
+                await span.release()  # it may be taken again without a record, so it is on record whatever comes
             await span.decided(action.type, decision, engine)
         except AuditUnavailable:
             gate.forget()

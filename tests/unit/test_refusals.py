@@ -7,7 +7,7 @@ import pytest
 
 from sandboxd import refusals
 from sandboxd.errors import AuditUnavailable, Draining
-from sandboxd.event import ExecutionRefused
+from sandboxd.event import ExecutionRefused, PolicyDecided
 from sandboxd.model import Caller, Decision, Reason, Verdict
 from sandboxd.profile.load import load_profiles
 from sandboxd.refusals import MAX_REASONS, OTHER, Refusals
@@ -188,3 +188,21 @@ async def test_other_callers_refusals_are_on_record_one_by_one(node: Node) -> No
     with pytest.raises(Draining):
         [_ async for _ in node.executor.execute(REQUEST, other)]
     assert node.rules == ["execution.requested", "execution.refused"]
+
+
+async def test_no_program_runs_on_an_answer_of_which_no_record_was_written(node: Node) -> None:
+    """The use of a profile that was allowed to one who was then refused, and whose refusals are only counted."""
+    node.engine.repeatable = True
+    node.engine.use = Decision(Verdict.ALLOW, (), "fake-1", ttl_seconds=60.0)
+    yes, no = node.engine.answer, Decision(Verdict.DENY, (Reason("never", "no"),), "fake-1")
+    node.engine.answer = no
+    for _ in range(5):
+        await node.refusal()
+    node.executor.gate.forget()
+    node.recorder.events.clear()
+    await node.refusal()
+    node.engine.answer = yes
+    await node.items()
+    actions = [event.action for event in node.recorder.events if isinstance(event, PolicyDecided)]
+    assert actions.count("profile.use") == 1
+    assert node.rules[-1] == "execution.ended"
