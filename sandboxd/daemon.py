@@ -53,7 +53,7 @@ from sandboxd.rpc.node import NodeFacts
 from sandboxd.rpc.server import Server, ServerConfig, serve
 from sandboxd.runtime.process import ProcessRuntime
 from sandboxd.settings.sinks.base import SinkSettings
-from sandboxd.sink.base import Reopens, Sink, SinkUnavailable
+from sandboxd.sink.base import Reopens, Sink, SinkRefused, SinkUnavailable
 from sandboxd.telemetry.timeline import Trace, Untraced
 from sandboxd.trace_context import TraceContext
 from sandboxd.voting import Voting
@@ -238,8 +238,9 @@ class Daemon:
                 try:
                     async with asyncio.timeout(PROVE_SECONDS):
                         await sink.send(())
-                except (OSError, SinkUnavailable) as error:
-                    raise AuditUnavailable(f"required sink {settings.name!r} does not accept: {error}") from error
+                except (OSError, SinkUnavailable, SinkRefused) as error:
+                    said = str(error) or f"no answer within {PROVE_SECONDS:g} s"
+                    raise AuditUnavailable(f"required sink {settings.name!r} does not accept: {said}") from error
 
     def _feed(self, settings: SinkSettings, sink: Sink) -> Feed:
         return Feed(self._recorder, sink, settings, Path(self._settings.state_dir) / "cursors")

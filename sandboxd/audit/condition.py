@@ -29,7 +29,7 @@ class Condition:
         self.last_error = ""
         self.last_error_at = 0.0
         self.last_success_at = 0.0
-        self._failing_since = 0.0
+        self.failing_since = 0.0
         self._told = False  # that it fails
         self._told_at = 0.0
         self._held = False  # back, for so little time has passed since it was told last
@@ -38,7 +38,7 @@ class Condition:
     def refused(self, message: str) -> SinkFailed | None:
         """An attempt failed."""
         if not self.failures and self.state != "stuck":
-            self._failing_since = self._clock()
+            self.failing_since = self._clock()
         self.retries += 1
         self.failures += 1
         self.state = "failing"
@@ -48,13 +48,15 @@ class Condition:
     def stuck(self, seconds: float) -> SinkFailed | None:
         """An attempt has neither failed nor succeeded for that long."""
         if self.state == "ok":
-            self._failing_since = self._clock() - seconds
+            self.failing_since = self._clock() - seconds
         self.state = "stuck"
         self._keep(f"it has not answered for {seconds:g} s")
         return self._announcement()
 
     def damaged(self, message: str) -> SinkFailed | None:
         """The journal cannot be read any further: nothing more is sent."""
+        if self.state == "ok":
+            self.failing_since = self._clock()
         self.state = "damaged"
         self._keep(message)
         return self._announcement()
@@ -69,7 +71,7 @@ class Condition:
             self._held = False
             return None
         settings = self._settings
-        return SinkRecovered(*NODE_EVENT, settings.name, settings.type, max(0.0, now - self._failing_since))
+        return SinkRecovered(*NODE_EVENT, settings.name, settings.type, max(0.0, now - self.failing_since))
 
     def passed_over(self) -> None:
         """What it refused for good is not sent again: the next attempt is the first of its own."""

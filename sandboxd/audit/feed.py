@@ -18,7 +18,7 @@ from typing import Protocol
 
 from sandboxd.audit.choice import Choice
 from sandboxd.audit.condition import NODE_EVENT, Condition, State
-from sandboxd.audit.cursor import Batch, Readable, Reader, load, save
+from sandboxd.audit.cursor import Batch, Cursor, Readable, Reader, load, save
 from sandboxd.audit.line import LineDamaged
 from sandboxd.errors import AuditUnavailable
 from sandboxd.event import Event, SinkLagged, SinkSkipped
@@ -92,6 +92,7 @@ class Feed:
         self._reader = Reader(source, Choice(settings.filter), saved)
         self._saved = saved
         self._saved_at = 0.0
+        self._saving: asyncio.Future[None] | None = None
         self._untold: list[Event] = []  # of what happened before the place of the cursor
         self._untold_at = -1  # the last record when the journal did not take one of them
         self._condition = Condition(settings, clock)
@@ -122,7 +123,7 @@ class Feed:
             sent_records=self._sent,
             filtered_records=self._left_out,
             lag_records=lag,
-            lag_seconds=max(0.0, self._clock() - _seconds(self._oldest)) if lag and self._oldest else 0.0,
+            lag_seconds=max(0.0, self._clock() - self._waiting_since) if lag else 0.0,
             retries=condition.retries,
             failures=condition.failures,
             lost_records=self._lost + (self._sink.dropped if isinstance(self._sink, Loses) else 0),
@@ -131,6 +132,13 @@ class Feed:
             last_error_at=condition.last_error_at,
             last_success_at=condition.last_success_at,
         )
+
+    @property
+    def _waiting_since(self) -> float:
+        """Unix time of the oldest record that is not taken; of one that cannot be read, since when that is so."""
+        if self._oldest:
+            return _seconds(self._oldest)
+        return self._clock() if self._condition.state == "ok" else self._condition.failing_since
 
     async def run(self) -> None:
         """Until cancelled. A damaged journal ends it, on record."""
@@ -148,7 +156,7 @@ class Feed:
             await self._tell(self._condition.damaged(f"the journal is damaged: {error}"))
         finally:
             unsubscribe()
-            self._save_now()
+            await self._save_last()
             await self._sink.close()
 
     async def _wait(self) -> None:
@@ -269,27 +277,30 @@ class Feed:
             del self._untold[0]
 
     async def _save(self) -> None:
-        if self._settings.required:
-            # Retention goes by it, so it has to outlive a power cut; that takes a while.
-            await self._save_durably()
-        else:
-            self._save_now()
-
-    async def _save_durably(self) -> None:
+        """Failing is no harm but records sent again after a crash."""
         cursor = self._reader.cursor
         self._saved_at = self._clock()
         if cursor != self._saved and not self._untold:
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(save, self._directory, self._settings.name, cursor, durable=True)
+                if self._settings.required:
+                    # Retention goes by it, so it has to outlive a power cut; that takes a while.
+                    self._saving = asyncio.ensure_future(asyncio.to_thread(self._save_at, cursor))
+                    await asyncio.shield(self._saving)
+                else:
+                    self._save_at(cursor)
                 self._saved = cursor
 
-    def _save_now(self) -> None:
-        """Failing is no harm but records sent again after a crash."""
-        self._saved_at = self._clock()
-        if self._reader.cursor != self._saved and not self._untold:
+    async def _save_last(self) -> None:
+        if self._saving is not None:
+            await asyncio.wait((self._saving,))  # never two at once
+        cursor = self._reader.cursor
+        if cursor != self._saved and not self._untold:
             with contextlib.suppress(OSError):
-                save(self._directory, self._settings.name, self._reader.cursor)
-                self._saved = self._reader.cursor
+                self._save_at(cursor)
+                self._saved = cursor
+
+    def _save_at(self, cursor: Cursor) -> None:
+        save(self._directory, self._settings.name, cursor, durable=self._settings.required)
 
     def _extra(self, **fields: object) -> dict[str, object]:
         return {"sink": self._settings.name, **fields}

@@ -78,6 +78,8 @@ class LogFile:
         try:
             _check_directory(os.fstat(self._directory), self._path.parent)
             self._descriptor = os.open(self._path.name, _FLAGS, self._mode, dir_fd=self._directory)
+            if self._fsync:
+                os.fsync(self._directory)  # it may be new
             self._take()
         except OSError:
             self.close()
@@ -116,8 +118,6 @@ class LogFile:
             except FileNotFoundError:
                 continue
         os.rename(name, f"{name}.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
-        if self._fsync:
-            os.fsync(self._directory)
         self.close()
 
 

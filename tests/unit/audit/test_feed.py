@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -239,6 +240,41 @@ async def test_a_required_sink_is_never_spared_what_it_refuses(tmp_path: Path) -
     assert details(sink) == ["a"]
 
 
+async def test_a_whole_batch_that_is_refused_is_passed_over_record_by_record(tmp_path: Path) -> None:
+    sink = FakeSink()
+    async with recording(tmp_path) as recorder:
+        for _ in range(256):
+            await recorder.record(violated(POISON))
+        async with feeding(recorder, sink, tmp_path) as feed:
+            await everything(recorder, feed)
+    assert feed.status.refused_records == 256
+    assert details(sink) == []
+
+
+async def test_the_last_place_is_not_saved_while_another_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving, go = threading.Event(), threading.Event()
+    under_way: list[int] = []
+
+    def slowly(directory: Path, name: str, cursor: Cursor, *, durable: bool) -> None:
+        under_way.append(len(under_way) - len(done))
+        saving.set()
+        go.wait(20)
+        save(directory, name, cursor, durable=durable)
+        done.append(cursor)
+
+    done: list[Cursor] = []
+    monkeypatch.setattr(feeds, "save", slowly)
+    async with recording(tmp_path) as recorder:
+        feed = Feed(recorder, FakeSink(), REQUIRED, tmp_path / "cursors", sleep=Naps())
+        task = asyncio.create_task(feed.run())
+        assert await asyncio.to_thread(saving.wait, 20)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.wait([task])
+    assert set(under_way) == {0}
+
+
 class RefusesAll(FakeSink):
     async def send(self, records: Sequence[Record]) -> None:
         await super().send([])
@@ -366,6 +402,9 @@ async def test_a_damaged_record_ends_the_feed_wherever_it_stood_and_is_on_record
         feed = Feed(recorder, sink, SETTINGS, tmp_path / "cursors", sleep=Naps())
         await asyncio.wait_for(feed.run(), 5)
         assert feed.status.state == "damaged"
+        assert feed.status.lag_records > 0
+        await asyncio.sleep(0.01)
+        assert feed.status.lag_seconds > 0
         assert '"rule":"sink.failed"' in first.read_text()
     assert sink.taken == []
 
