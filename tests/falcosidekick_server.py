@@ -187,7 +187,9 @@ def _server_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContex
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    configuration = Configuration(_pairs(options.custom_field), _pairs(options.templated_field), options.custom_tag)
+    configuration = Configuration(
+        _pairs(options.custom_field), _pairs(options.templated_field), tuple(options.custom_tag)
+    )
     runner = web.AppRunner(
         Port(configuration, options.webhook, options.ledger).application(), access_log=None, auto_decompress=False
     )
@@ -205,7 +207,7 @@ def main() -> None:
     parser.add_argument("--ledger", default="")
     parser.add_argument("--custom-field", action="append", default=[], metavar="NAME=TEXT")
     parser.add_argument("--templated-field", action="append", default=[], metavar="NAME=TEMPLATE")
-    parser.add_argument("--custom-tag", nargs="*", default=())
+    parser.add_argument("--custom-tag", action="append", default=[])
     for name in ("certificate", "key", "client-ca"):
         parser.add_argument(f"--{name}", default="")
     parser.set_defaults(parent=os.getppid())

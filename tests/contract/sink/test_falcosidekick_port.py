@@ -1,13 +1,21 @@
 """The port against what falcosidekick's source says: what the sink is tried on must be no softer than the real one."""
 
+import asyncio
 import gzip
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
+from sandboxd.settings.sinks.falcosidekick import FalcosidekickSettings
+from sandboxd.sink.base import Record
+from sandboxd.sink.falco_event import output_fields
+from sandboxd.sink.falcosidekick import FalcosidekickSink
+from tests.fakes.http import response, says, scripted
 from tests.falcosidekick_port import Configuration, Panicked, Rejected, accept
 from tests.falcosidekick_server import falcosidekick_port
 
@@ -172,3 +180,39 @@ def test_a_compressed_event_is_none(url: str) -> None:
 def test_where_its_handler_dies_there_is_no_answer(url: str) -> None:
     with pytest.raises(OSError, match=r"[Rr]emote|reset"):
         asked(url, body(output_fields={"k8s.pod.name": 1}))
+
+
+async def test_over_mutual_tls_its_webhook_gets_the_event_with_what_its_operator_adds(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for name in ("127.0.0.1", "sandboxd"):
+        issued = authority.issue_cert(name)
+        issued.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+    server = [
+        *("--certificate", f"{tmp_path}/127.0.0.1.pem", "--key", f"{tmp_path}/127.0.0.1.key"),
+        *("--client-ca", f"{tmp_path}/ca.pem", "--custom-field", "cluster=c", "--custom-tag", "x"),
+        *("--templated-field", 'both={{ index . "cluster" }}/{{ index . "sandbox.tenant" }}'),
+    ]
+    record = Record(1, "b", "n", "2001-09-09T01:46:40.000000001Z", "a.b", "Notice", (("tenant", "t<1>"),), ())
+    async with scripted(says(response(""))) as webhook:
+        with falcosidekick_port(*server, "--webhook", webhook.url, scheme="https") as running:
+            settings = FalcosidekickSettings(
+                type="falcosidekick",
+                url=running.url,
+                ca=f"{tmp_path}/ca.pem",
+                certificate=f"{tmp_path}/sandboxd.pem",
+                key=f"{tmp_path}/sandboxd.key",
+            )
+            sink = FalcosidekickSink(settings)
+            await sink.send(())
+            await sink.send([record])
+            async with asyncio.timeout(20):
+                while not webhook.asked:
+                    await asyncio.sleep(0.01)
+            await sink.close()
+    passed_on = json.loads(webhook.asked[0].body)
+    added = {"cluster": "c", "both": "c/t<1>"}
+    assert passed_on["output_fields"] == {**output_fields(record), **added}
+    assert passed_on["tags"] == ["a", "sandboxd", "x"]
+    assert webhook.asked[0].headers["user-agent"] == "Falcosidekick"
