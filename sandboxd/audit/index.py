@@ -19,8 +19,9 @@ from sandboxd.sink.base import Record
 
 BATCH_RECORDS = 256
 HARD_SECONDS = 5.0  # for one statement, which takes some hundredths of a second
-VERSION = 1
+VERSION = 2
 _TRIGRAM_CHARS = 3
+_DIGEST_CHARS, _BEGINNING_CHARS = 64, 8
 _MAX_TRIGRAMS = 24  # of a text that is looked for: enough to find few candidates
 _STEPS = 100_000  # of SQLite's machine between looks at the clock
 _SCHEMA = """
@@ -165,7 +166,14 @@ def _conditions(search: Search) -> tuple[list[str], list[str | int]]:
 
 
 def _text(record: Record) -> str:
-    return "\n".join(_searchable(value) for value in values(record) if not is_digest(value))
+    """Of a digest its beginning alone, by which a whole one is found; of an id nothing."""
+    return "\n".join(map(_indexed, values(record)))
+
+
+def _indexed(value: str) -> str:
+    if is_digest(value):
+        return value[:_BEGINNING_CHARS] if len(value) == _DIGEST_CHARS else ""
+    return _searchable(value)
 
 
 def _words(text: str) -> str:
@@ -174,7 +182,9 @@ def _words(text: str) -> str:
     That is for what is shorter, and for what may be a part of an id or digest, which are not indexed.
     """
     wanted = _searchable(folded(text))
-    if len(wanted) < _TRIGRAM_CHARS or is_part_of_digest(wanted):
+    if is_digest(wanted) and len(wanted) == _DIGEST_CHARS:
+        wanted = wanted[:_BEGINNING_CHARS]
+    elif len(wanted) < _TRIGRAM_CHARS or is_part_of_digest(wanted):
         return ""
     found = {wanted[at : at + _TRIGRAM_CHARS] for at in range(len(wanted) - _TRIGRAM_CHARS + 1)}
     chosen = sorted(found)[:: max(1, len(found) // _MAX_TRIGRAMS)]

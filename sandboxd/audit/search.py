@@ -14,7 +14,7 @@ from sandboxd.sink.base import FieldValue, Record
 
 PRIORITIES: tuple[str, ...] = get_args(Priority)  # the most urgent first
 MAX_TEXT_CHARS = 512
-_DIGEST = re.compile(r"[0-9a-f]{32,}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}", re.ASCII)
 _PART_OF_DIGEST = re.compile(r"[0-9a-f]+", re.ASCII)
 
 

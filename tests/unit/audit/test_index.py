@@ -19,7 +19,11 @@ DIGEST = "0123456789abcdef" * 4
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[SegmentIndex]:
     records = [
-        content(command=f"run {number} quickly", digest=DIGEST if number == 7 else "", execution_id=f"e{number % 3}")
+        content(
+            command=f"run {number} quickly",
+            digest={7: DIGEST, 8: "00" + DIGEST * 2}.get(number, ""),
+            execution_id=f"e{number % 3}",
+        )
         for number in range(100)
     ]
     records[50] = content(command='"; DROP TABLE records; -- OR 1=1 NEAR(a b) {x}: ^"*')
@@ -50,7 +54,12 @@ def test_few_are_found_and_the_damaged_line_always(index: SegmentIndex) -> None:
     assert candidates(index, Search(), first=99, last=100) == [99, 100]
 
 
-@pytest.mark.parametrize("text", [DIGEST, DIGEST[3:20], "abc", "e"])
+def test_a_whole_digest_is_found_and_what_contains_it(index: SegmentIndex) -> None:
+    assert candidates(index, Search(text=DIGEST.upper())) == [8, 9, 101]
+    assert candidates(index, Search(text="f" * 64)) == [101]
+
+
+@pytest.mark.parametrize("text", [DIGEST[:32], DIGEST[3:20], DIGEST + "0", "abc", "e"])
 def test_what_may_be_part_of_a_digest_or_is_too_short_is_looked_for_everywhere(index: SegmentIndex, text: str) -> None:
     assert len(candidates(index, Search(text=text))) == 101
 
