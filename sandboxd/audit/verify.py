@@ -122,7 +122,8 @@ class _Verification:
         self._link = ORIGIN
         self._first_seq = 0
         self._where = _Line(Segment(path / checkpoint.LAST, 0), 0, None)  # the last good line
-        self._kept_from = 1  # what retention said last
+        self._kept_from = 1  # what retention said last, and a checkpoint sealed
+        self._unsealed_kept_from = 1
         self._sealed: Checkpoint | None = None
         self._checkpoints = 0
         self._as_kept = False  # the last checkpoint's file has the line that the journal has
@@ -244,6 +245,7 @@ class _Verification:
             raise _Bad(due, line, Fault.EDITED, str(error)) from error
         self._prove(found, line)
         self._sealed = found
+        self._kept_from = self._unsealed_kept_from
         self._checkpoints += 1
         self._as_kept = self._as_kept or line.data == self._last_line
 
@@ -265,7 +267,7 @@ class _Verification:
         except LineDamaged as error:
             raise _Bad(due, line, Fault.MALFORMED, str(error)) from error
         if isinstance(kept_from, int):
-            self._kept_from = kept_from
+            self._unsealed_kept_from = kept_from
 
     def _classified(self, line: _Line, following: _Line | None, rest: Iterator[_Line], seq: object) -> _Bad:
         """A line with another number than the one that is due."""

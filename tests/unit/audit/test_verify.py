@@ -206,6 +206,17 @@ def test_retention_leaves_a_journal_that_begins_with_a_signed_checkpoint(tmp_pat
     assert (bad.seq, bad.fault) == (int(paths[2].stem), Fault.MISSING)
 
 
+def test_a_retention_that_no_checkpoint_sealed_is_none(tmp_path: Path) -> None:
+    paths = fill(tmp_path, 20, segment_bytes=SEGMENT_BYTES)
+    journal = open_journal(tmp_path, SEGMENT_BYTES)
+    journal.append(body(JournalTrimmed("", "", "", "", "", "", int(paths[1].stem), 1, 0, 0, "age")), 0)
+    journal.close()
+    paths[0].unlink()
+    bad = checked(tmp_path).first_bad
+    assert bad is not None
+    assert (bad.seq, bad.fault) == (1, Fault.MISSING)
+
+
 @pytest.mark.parametrize("lost", [1, 2, 5, 9])
 def test_a_tail_that_was_cut_off_is_found_by_the_last_checkpoint(tmp_path: Path, whole: Files, lost: int) -> None:
     left = dict(whole)
