@@ -34,6 +34,14 @@ class NoAnswer(Exception):
     """Nothing came of it, and the message says why, without addresses or secrets."""
 
 
+async def _begin(content: aiohttp.StreamReader) -> bytes:
+    """All of a body of ordinary length, however it is cut on its way."""
+    taken = b""
+    while len(taken) < MOST_ANSWER_BYTES and (more := await content.read(MOST_ANSWER_BYTES - len(taken))):
+        taken += more
+    return taken
+
+
 class Poster:
     """Bound to the running event loop from its first post on. ConfigInvalid, naming the key below `section`, for a
     certificate, key or CA that cannot be used."""
@@ -64,10 +72,10 @@ class Poster:
         try:
             if self._token is not None:
                 headers["Authorization"] = f"Bearer {self._token.token()}"
+            headers["Accept-Encoding"] = "identity"  # else a gateway may compress the answer, which is read as it is
             url = self._settings.url + path
             async with self._opened().request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
-                taken = await answer.content.read(MOST_ANSWER_BYTES)
-                return Answer(answer.status, taken, answer.headers.get("Retry-After", ""))
+                return Answer(answer.status, await _begin(answer.content), answer.headers.get("Retry-After", ""))
         except TimeoutError as error:
             raise NoAnswer(f"it did not answer within {self._settings.timeout_seconds:g} s") from error
         except TokenUnreadable as error:

@@ -64,6 +64,12 @@ async def test_a_get_goes_out_with_the_token_and_without_a_body(tmp_path: Path) 
     assert (asked.line, asked.headers["authorization"], asked.body) == ("GET /ping HTTP/1.1", "Bearer secret", b"")
 
 
+async def test_an_answer_is_wanted_as_it_is_whatever_is_configured() -> None:
+    async with scripted(says(response(""))) as made:
+        await posted(Outbound(url=made.url, headers={"accept-encoding": "gzip"}))
+    assert made.asked[0].headers["accept-encoding"] == "identity"
+
+
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     async with scripted(says(response("", "307 Temporary Redirect", "Location: /elsewhere"))) as made:
         answer = await posted(Outbound(url=made.url))
@@ -73,6 +79,18 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
 async def test_an_endless_answer_is_cut() -> None:
     async with scripted(says(response("y" * 500_000, "500 Internal Server Error"))) as made:
         assert len((await posted(Outbound(url=made.url))).body) <= 64 * 1024
+
+
+async def test_an_answer_in_pieces_is_read_whole() -> None:
+    async def in_pieces(writer: StreamWriter) -> None:
+        answer = response(bytes(range(256)))
+        for at in range(0, len(answer), 32):
+            writer.write(answer[at : at + 32])
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    async with scripted(in_pieces) as made:
+        assert (await posted(Outbound(url=made.url))).body == bytes(range(256))
 
 
 async def test_what_goes_wrong_is_no_answer(tmp_path: Path) -> None:
