@@ -121,6 +121,10 @@ def test_a_program_that_may_run_is_a_launch() -> None:
     assert found["unmapped"]["verdict"] == "deny"
 
 
+def test_a_program_always_has_a_name() -> None:
+    assert of(events.ProcessExecDecided, image="/dev/fd/")["process"]["file"]["name"] == "/dev/fd/"
+
+
 @pytest.mark.parametrize(
     ("values", "status"),
     [
