@@ -1,6 +1,7 @@
 """A client of Falco's gRPC outputs with our own generated messages: a stand-in for the real one where that would not do
 what a test needs, such as being slow. The real one is tried in tests/integration/test_falco_client.py."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from sandboxd.sink.base import Record
 from sandboxd.sink.falco_api import outputs_pb2, version_pb2
 from tests.fakes.events import violated
 
+SECONDS = 60.0
 Call = grpc.aio.StreamStreamCall[bytes, outputs_pb2.response]
 REQUEST = outputs_pb2.request().SerializeToString()
 # A connection of its own, which has no more on its way to a client that does not read than it begins with.
@@ -52,11 +54,18 @@ class OutputsClient:
 
 async def take(call: Call, count: int) -> list[outputs_pb2.response]:
     found: list[outputs_pb2.response] = []
-    while len(found) < count:
-        response = await call.read()
-        assert isinstance(response, outputs_pb2.response), "the stream has ended"
-        found.append(response)
+    async with asyncio.timeout(SECONDS):
+        while len(found) < count:
+            response = await call.read()
+            assert isinstance(response, outputs_pb2.response), "the stream has ended"
+            found.append(response)
     return found
+
+
+async def rest(call: Call) -> list[outputs_pb2.response]:
+    """To its end."""
+    async with asyncio.timeout(SECONDS):
+        return [response async for response in call]
 
 
 @asynccontextmanager
