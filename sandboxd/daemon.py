@@ -139,7 +139,7 @@ class Daemon:
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         feeds.append(asyncio.create_task(Upkeep(self._recorder, self._settings.audit, self._confirmed).run()))
         feeds.append(asyncio.create_task(self._approvals.run()))
-        self._audit = AuditReader(self._recorder, Path(self._settings.state_dir))
+        self._audit = AuditReader(self._recorder, Path(self._settings.state_dir), indexed=self._settings.audit.index)
         feeds.append(asyncio.create_task(self._audit.run()))
         counting = asyncio.create_task(self._refusals.run(self._recorder.record))
         feeds.extend(asyncio.create_task(run()) for run in self._webhooks)

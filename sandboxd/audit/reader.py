@@ -45,11 +45,11 @@ class Source(Protocol):
 class AuditReader:
     """`run` it as a task. Methods belong to one event loop; `close` ends what is under way, `run`'s end the threads."""
 
-    def __init__(self, source: Source, state: Path) -> None:
+    def __init__(self, source: Source, state: Path, *, indexed: bool = True) -> None:
         """Of that state directory, whose journal `source` has opened."""
         self._source = source
         self._public_pem = public_pem(state)
-        self._lookup = Lookup(source.directory, Shelf(state / INDEX))
+        self._lookup = Lookup(source.directory, Shelf(state / INDEX) if indexed else None)
         # One thread each: what is asked for waits for nobody but others who ask, and never for the recorder's own.
         self._looking = ThreadPoolExecutor(1, "audit-lookup")
         self._following = ThreadPoolExecutor(1, "audit-tail")

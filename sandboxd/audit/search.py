@@ -79,6 +79,8 @@ def values(record: Record) -> Iterator[str]:
 
 def folded(text: str) -> str:
     """Without regard to case, and of characters that UTF-8 has: each stands for itself, wherever it is."""
+    if text.isascii():
+        return text.lower()
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,6 +13,7 @@ class Audit(Section):
     Without `retain_seconds` and `retain_bytes` nothing is ever deleted. `on_failure` is for what runs when the journal
     cannot be written: what is new is refused in any case.
     `refusals_per_minute`: so many refused requests of each caller are on record one by one, the others are counted.
+    Without `index` a query reads line by line.
     """
 
     durability: Literal["write", "fsync"] = "write"
@@ -23,6 +24,7 @@ class Audit(Section):
     retain_bytes: Annotated[int, Field(ge=128 * 1024)] | None = None
     on_failure: Literal["continue", "kill"] = "continue"
     refusals_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 120
+    index: bool = True
 
     @model_validator(mode="after")
     def _room_for_a_segment(self) -> "Audit":

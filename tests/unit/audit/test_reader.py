@@ -141,3 +141,17 @@ async def test_records_of_fsync_mode_are_told_once_they_cannot_be_taken_back(tmp
     with suppress(asyncio.CancelledError):
         await task
     await recorder.close()
+
+
+async def test_without_an_index_nothing_is_indexed_and_all_is_found(tmp_path: Path) -> None:
+    recorder = Recorder.open(tmp_path, "n", "b", "write")
+    reader = AuditReader(recorder, tmp_path, indexed=False)
+    task = asyncio.create_task(reader.run())
+    await recorder.record(violated("needle"))
+    assert len((await reader.query(Query(Search(text="needle")))).found) == 1
+    assert not await reader._advance()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await recorder.close()
+    assert not (tmp_path / INDEX).exists()
