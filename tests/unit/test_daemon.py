@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +105,14 @@ async def test_it_serves_then_drains_and_both_are_on_record(home: Path) -> None:
     assert told[0] == "daemon.started"
     assert told[-2:] == ["execution.ended", "daemon.stopped"]
     assert rules(home)[-1] == "journal.checkpoint"
+
+
+async def test_retention_waits_for_required_sinks_and_no_others(home: Path) -> None:
+    node = Daemon(settings(home), FakeSpawner())  # type: ignore[arg-type]
+    assert node._confirmed() == sys.maxsize
+    for required, confirmed, most in ((False, 3, sys.maxsize), (True, 9, 9), (True, 7, 7), (True, 8, 7)):
+        node._feeds.append(SimpleNamespace(required=required, confirmed=confirmed))  # type: ignore[arg-type]
+        assert node._confirmed() == most
 
 
 async def test_metrics_are_served_as_long_as_the_daemon_serves(home: Path) -> None:
