@@ -70,13 +70,14 @@ class OtlpSink:
     def _note(self, partial: ExportLogsPartialSuccess, export: Export) -> None:
         """What it does not keep is not to be sent again: the rest was taken, and would be there twice."""
         said = repr(partial.error_message[:MOST_MESSAGE_CHARS])
-        if partial.rejected_log_records > 0:
-            self.dropped += partial.rejected_log_records
+        rejected = min(partial.rejected_log_records, export.count)
+        if rejected > 0:
+            self.dropped += rejected
             _log.error(
                 "sink does not keep some of the records that it took",
                 extra={
                     "sink": self._name,
-                    "rejected": partial.rejected_log_records,
+                    "rejected": rejected,
                     "first_seq": export.first_seq,
                     "last_seq": export.last_seq,
                     "error": said,

@@ -59,6 +59,7 @@ class Export:
     def __init__(self) -> None:
         self.request = ExportLogsServiceRequest()
         self.size_bytes = 0  # of its records
+        self.count = 0
         self.first_seq = 0
         self.last_seq = 0
         self._node: str | None = None
@@ -70,6 +71,7 @@ class Export:
             self._scope = _scope(self.request.resource_logs.add(), record.node)
         self.first_seq = self.first_seq or record.seq
         self.last_seq = record.seq
+        self.count += 1
         made = self._scope.log_records.add()
         _fill(made, record)
         self.size_bytes += made.ByteSize()

@@ -137,6 +137,13 @@ async def test_what_a_receiver_takes_back_is_counted_and_logged(caplog: pytest.L
     assert line.error.isprintable() and len(line.error) < 300  # type: ignore[attr-defined]
 
 
+async def test_no_more_is_counted_than_was_sent() -> None:
+    for rejected, counted in ((2**63 - 1, 10), (-5, 0)):
+        async with sink_to(says(partial(rejected))) as (sink, _):
+            await sink.send(records(10))
+            assert sink.dropped == counted
+
+
 async def test_a_remark_of_the_receiver_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with sink_to(says(partial(0, "mind the gap"))) as (sink, _):
         await sink.send([RECORD])

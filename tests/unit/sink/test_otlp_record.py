@@ -173,7 +173,7 @@ def test_size_counts_what_is_sent() -> None:
         export.add(linked(made(ExecutionRequested, **IDS, command="x" * 400), seq=seq))
     whole = len(export.request.SerializeToString())
     assert 0.95 * whole < export.size_bytes < whole
-    assert (export.first_seq, export.last_seq) == (5, 24)
+    assert (export.count, export.first_seq, export.last_seq) == (20, 5, 24)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.rule)
