@@ -158,7 +158,7 @@ async def test_lost_spawner_ends_the_daemon(home: Path) -> None:
     async with running(home, spawner) as (_, task):
         spawner.lost()
         assert await task == EX_SOFTWARE
-    assert [record["fields"] for record in journal(home) if record["rule"] == "daemon.stopped"] == [
+    assert [record["fields"] for record in journal(home) if str(record["rule"]) == "daemon.stopped"] == [
         {"reason": "spawner_lost"}
     ]
 
