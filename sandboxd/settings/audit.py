@@ -31,6 +31,6 @@ class Audit(Section):
         """The newest segment is never deleted."""
         if self.retain_bytes is not None and self.retain_bytes < 2 * self.segment_bytes:
             raise ValueError(
-                f"retain_bytes must be at least twice segment_bytes ({2 * self.segment_bytes}): the newest segment stays"
+                f"retain_bytes must be at least twice segment_bytes, {2 * self.segment_bytes}: the newest segment stays"
             )
         return self
