@@ -414,8 +414,8 @@ class SinkLagged(Event):
 
 @dataclass(frozen=True, slots=True)
 class SinkSkipped(Event):
-    """A sink that is not required refuses record `seq` for good, so that one was passed over. `of_rule` and `sha256` are
-    that record's; it is still in the journal."""
+    """A sink that is not required refuses record `seq` for good, so that one was passed over. `of_rule` and `sha256`
+    are that record's; it is still in the journal."""
 
     rule: ClassVar[str] = "sink.skipped"
     priority: ClassVar[Priority] = "Error"
