@@ -1,9 +1,9 @@
 """Events as OpenTelemetry logs, by OTLP over HTTP with protobuf bodies, to a collector or a backend that speaks it.
 
-Never takes an answer for a receipt that is none: only a 2xx whose body is empty or what OTLP says it is. Otherwise than
-OTLP demands of an exporter, what is answered with another 5xx or 4xx is sent again, since a record is no use to anyone
-less for a receiver's fault: only where it says of the body that it is bad is it given up. Takes long to import
-(protobuf, aiohttp). Found by name through `plugin`. Source: https://opentelemetry.io/docs/specs/otlp/
+Never takes an answer for a receipt that is none: only a 2xx whose body is empty or what OTLP says it is. OTLP has an
+exporter give up after most errors. This sink does so only where the receiver calls a body bad, and takes an empty one:
+what was done on a node is not dropped because a token has expired. Takes long to import (protobuf, aiohttp). Found by
+name through `plugin`. Source: https://opentelemetry.io/docs/specs/otlp/
 """
 
 import logging
