@@ -1,6 +1,7 @@
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,19 @@ def test_who_has_not_read_all_has_not_taken_it(
         for _ in range(5):
             with pytest.raises(OSError, match=r".+"):
                 line.send(sent)
+
+
+def say_bye_and_break_off(receiver: Receiver, connection: socket.socket, number: int) -> None:
+    connection.shutdown(socket.SHUT_WR)
+    time.sleep(0.1)
+
+
+def test_who_says_that_it_is_done_before_it_has_read_is_waited_for(tmp_path: Path) -> None:
+    """Over a unix socket, where it can be seen what is not read."""
+    with receiving(say_bye_and_break_off, path=tmp_path / "s"):
+        line = StreamLine(unix_stream(str(tmp_path / "s")), confirm, 8192, 10)
+        with pytest.raises(ConnectionError, match="before it had read all"):
+            line.send(messages(b"a"))
 
 
 def hold(release: threading.Event, receiver: Receiver, connection: socket.socket, number: int) -> None:
