@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -408,3 +409,30 @@ def test_halted_program_that_goes_on_by_itself_is_ended_with_all_others(sandbox:
     _halted(sandbox)
     exited, _ = sandbox.init.expect(wire.Exited)
     assert os.WTERMSIG(exited.wait_status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize(("late", "halted", "postponed"), [(0.0, False, False), (5.0, False, True), (0.0, True, True)])
+def test_time_that_it_was_frozen_or_that_programs_were_halted_counts_for_no_question(
+    late: float, halted: bool, postponed: bool
+) -> None:
+    class Asked:
+        seconds = 0.0
+
+        def postpone(self, seconds: float) -> None:
+            self.seconds += seconds
+
+        def tick(self) -> None:
+            pass
+
+    class StandingStill:
+        def evaded(self) -> bool:
+            return False
+
+    init = Init.__new__(Init)
+    asked = Asked()
+    init._keepers, init._executions = set(), {}
+    init._mediation = asked  # type: ignore[assignment]
+    init._halted = StandingStill() if halted else None  # type: ignore[assignment]
+    init._look_at = time.monotonic() - late
+    init._look()
+    assert (asked.seconds >= max(late, 0.01)) == postponed
