@@ -236,7 +236,8 @@ class Span:
 
     def refusal(self, error: SandboxdError) -> ExecutionRefused:
         """What `refused` puts on record."""
-        return ExecutionRefused(*self._ids(), reason=error.reason, message=error.message)
+        message = error.message if self.redaction is None else self.redaction.text(error.message)
+        return ExecutionRefused(*self._ids(), reason=error.reason, message=message)
 
     def withdrawn(self, reason: EndReason) -> ExecutionRefused:
         """What stands for an execution that was given up before anything of it was on record."""

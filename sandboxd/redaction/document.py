@@ -1,6 +1,7 @@
 """A JSON document without what patterns match, in the form by which `policy replay` sees that something is missing.
 
-A text that holds a match goes whole: what is left of it would be decided on as if it were all. Called by `redaction`.
+A text that holds a match goes whole: what is left of it would be decided on as if it were all. So does a list of words
+that hold one together, as a command has them. Called by `redaction`.
 """
 
 import json
@@ -27,7 +28,9 @@ def _without(value: Json, found: Callable[[str], str]) -> Json:
             names = found(value)
             return {REDACTED: names} if names else value
         case list():
-            return [_without(item, found) for item in value]
+            rest = [_without(item, found) for item in value]
+            names = found(" ".join(item if isinstance(item, str) else "\0" for item in rest))
+            return {REDACTED: names} if names else rest  # it begins in one word and ends in the next
         case dict():
             # A key cannot be a marker, so its object goes.
             for key in value:

@@ -43,9 +43,9 @@ class Redaction:
         return self._searched(value)[0]
 
     def document(self, value: bytes) -> bytes:
-        """Of JSON."""
-        if b"\\" not in value and self._clean(value):
-            return value  # nothing in it is escaped, so each of its texts stands there as it is
+        """Of canonical JSON."""
+        if b"\\" not in value and self._clean(value) and self._clean(value.replace(b'","', b" ")):
+            return value  # nothing in it is escaped, so each of its texts stands there as it is, and the words of lists
         return redacted(value, lambda text: ", ".join(self._searched(text)[1]))
 
     def request(self, request: ExecuteRequest) -> ExecuteRequest:

@@ -6,7 +6,7 @@ from sandboxd.redaction.document import REDACTED, redacted
 
 
 def found(text: str) -> str:
-    return "ours" if "secret" in text else ""
+    return "ours" if "secret" in text else "split" if "se cr et" in text else ""
 
 
 def without(value: object) -> object:
@@ -20,6 +20,10 @@ def without(value: object) -> object:
         (["x", "secret"], ["x", {REDACTED: "ours"}]),
         ({"a": {"b": ["the secret"]}, "c": 1}, {"a": {"b": [{REDACTED: "ours"}]}, "c": 1}),
         ({"a": {"secret": 1, "b": 2}}, {"a": {REDACTED: "ours"}}),
+        ({"argv": ["x", "se cr", "et"]}, {"argv": {REDACTED: "split"}}),
+        (["secret", "se cr", "et"], {REDACTED: "split"}),
+        (["se cr", 1, "et"], ["se cr", 1, "et"]),
+        (["se cr", "secret", "et"], ["se cr", {REDACTED: "ours"}, "et"]),
     ],
 )
 def test_text_that_holds_a_match_goes_whole(value: object, rest: object) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.errors import Unenforceable
-from sandboxd.event import ExecutionEnded, ExecutionRequested, PolicyDecided
+from sandboxd.errors import InvalidRequest, Unenforceable
+from sandboxd.event import ExecutionEnded, ExecutionRefused, ExecutionRequested, PolicyDecided
 from sandboxd.model import (
     Agent,
     ArgvProgram,
@@ -265,6 +265,22 @@ async def test_every_text_of_a_request_that_is_on_record_is_redacted(node: Node)
     assert source is not None
     told = source.request(ExecuteRequest(CodeProgram("python", f"print('{TOKEN}')"), profile=TOKEN))
     assert (told.program, told.profile) == (CodeProgram("python", f"print('{gone}')"), gone)
+
+
+async def test_token_in_an_argument_of_its_own_is_in_no_document(node: Node) -> None:
+    node.executor.redactions = Redactions(requests=("bearer-token",))
+    await node.items(replace(REQUEST, program=ArgvProgram(("/bin/echo", "Bearer", "a" * 24))))
+    assert b"a" * 24 not in b"".join(node.recorder.documents.values())
+    assert b'"argv":{"%b":"bearer-token"}' % REDACTED.encode() in node.recorder.documents[requested(node).input_sha256]
+
+
+async def test_refusal_is_on_record_without_what_it_says_of_the_request(node: Node) -> None:
+    node.executor.redactions = Redactions(requests=("github-token",))
+    with pytest.raises(InvalidRequest, match=TOKEN):
+        await node.items(replace(REQUEST, profile=TOKEN))
+    refused = node.recorder.events[-1]
+    assert isinstance(refused, ExecutionRefused)
+    assert refused.message.startswith("profile '[redacted:github-token]' is unknown")
 
 
 async def test_command_is_redacted_before_it_is_cut(node: Node) -> None:
