@@ -126,6 +126,7 @@ def tcp(host: str, port: int) -> Callable[[float], socket.socket]:
 
 def tls(host: str, port: int, context: ssl.SSLContext) -> Callable[[float], socket.socket]:
     context.options &= ~ssl.Options.OP_IGNORE_UNEXPECTED_EOF  # Python's own default takes any end for a signed one
+
     def connect(timeout_seconds: float) -> socket.socket:
         plain = socket.create_connection((host, port), timeout_seconds)
         try:
