@@ -14,6 +14,7 @@ from sandboxd.spawner import sys
 
 MAX_DEPTH = 64
 MAX_ENTRIES = 20_000
+MAX_NAME_CHARS = 8 << 20  # of all paths and targets together: a deep one can have 50 000
 TOP = "workspace"
 _BLOCK = 512
 _PIECE_BYTES = 64 * 1024
@@ -38,6 +39,7 @@ class Packer:
     bytes_left: int
     entries: list[Entry] = field(default_factory=list)
     complete: bool = True
+    name_chars_left: int = MAX_NAME_CHARS
 
     def pack(self, directory: int) -> None:
         """Takes the descriptor over."""
@@ -47,10 +49,11 @@ class Packer:
     def _visit(self, directory: int, above: str, depth: int) -> None:
         try:
             for name in _names(directory, MAX_ENTRIES - len(self.entries)):
-                if len(self.entries) >= MAX_ENTRIES:
+                path = f"{above}/{escaped(os.fsencode(name))}"
+                if len(self.entries) >= MAX_ENTRIES or not self._affords(path):
                     self.complete = False
                     return
-                self._look_at(directory, name, f"{above}/{escaped(os.fsencode(name))}", depth)
+                self._look_at(directory, name, path, depth)
         finally:
             os.close(directory)
 
@@ -61,7 +64,11 @@ class Packer:
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             entry |= _described(found)
             if stat.S_ISLNK(found.st_mode):
-                entry["target"] = escaped(os.fsencode(os.readlink(name, dir_fd=directory)))
+                target = escaped(os.fsencode(os.readlink(name, dir_fd=directory)))
+                if not self._affords(target):
+                    self._leave_out(entry, "over what names may take")
+                    return
+                entry["target"] = target
             elif stat.S_ISREG(found.st_mode):
                 self._add(sys.openat2(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, _BENEATH), entry)
             elif stat.S_ISDIR(found.st_mode):
@@ -90,6 +97,12 @@ class Packer:
             self.write(bytes(-found.st_size % _BLOCK))
         finally:
             os.close(fd)
+
+    def _affords(self, text: str) -> bool:
+        if len(text) > self.name_chars_left:
+            return False
+        self.name_chars_left -= len(text)
+        return True
 
     def _leave_out(self, entry: Entry, why: str) -> None:
         entry["left_out"] = why

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 MAX_PROCESSES = 4096
 MAX_DESCRIPTORS = 256
 MAX_TEXT_BYTES = 4096
+MAX_CHARS = 16 << 20  # of their texts together, which can have megabytes each: beyond, only what the kernel says
 _FIELDS = (
     "Name",
     "State",
@@ -35,12 +36,20 @@ def tree(proc: int, root: int) -> list[Process]:
         if parent is not None:
             children.setdefault(parent, []).append(pid)
     found: list[Process] = []
+    chars = 0
     for pid in _below(root, children):
         if len(found) >= MAX_PROCESSES:
             break
         process = _process(proc, pid)
-        if process is not None:
-            found.append(process)
+        if process is None:
+            continue
+        if chars < MAX_CHARS:
+            texts = _texts(proc, pid)
+            chars += len(str(texts))
+            process |= texts
+        else:
+            process["left_out"] = "over what texts may take"
+        found.append(process)
     return found
 
 
@@ -60,10 +69,13 @@ def _process(proc: int, pid: int) -> Process | None:
     status = _read(proc, f"{pid}/status")
     if status is None:
         return None
-    lines = dict(line.split(":", 1) for line in text(status).splitlines() if ":" in line)
+    lines = dict(line.split(":", 1) for line in text(status).split("\n") if ":" in line)
+    return {"pid": pid, **{name.lower(): " ".join(lines[name].split()) for name in _FIELDS if name in lines}}
+
+
+def _texts(proc: int, pid: int) -> Process:
+    """What it chose itself."""
     return {
-        "pid": pid,
-        **{name.lower(): " ".join(lines[name].split()) for name in _FIELDS if name in lines},
         "argv": [text(word) for word in (_read(proc, f"{pid}/cmdline") or b"").rstrip(b"\0").split(b"\0")],
         "exe": _link(proc, f"{pid}/exe"),
         "cwd": _link(proc, f"{pid}/cwd"),

@@ -138,3 +138,27 @@ def test_directory_that_is_swapped_for_a_link_leads_nowhere(tmp_path: Path) -> N
         packer.pack(tree)
     assert b"secret" not in b"".join(pieces)
     assert "left_out" in packer.entries[0]
+
+
+def test_names_take_no_more_than_they_may_however_deep_they_are(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(60):
+        os.mkdir("\x01" * 255, dir_fd=directory)
+        below = os.open("\x01" * 255, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    for number in range(300):
+        os.close(os.open(f"{number:04}", os.O_CREAT, 0o600, dir_fd=directory))
+    os.close(directory)
+    packer, found = packed(tmp_path)
+    assert sum(len(str(entry["path"])) for entry in packer.entries) > archive.MAX_NAME_CHARS - 50_000
+    assert packer.name_chars_left >= 0 and not packer.complete
+    assert len(found.getnames()) == len(packer.entries)
+
+
+def test_link_whose_target_is_over_what_names_may_take_is_named_without_it(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("x" * 100)
+    packer = Packer(lambda _: None, 0, name_chars_left=50)
+    packer.pack(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))
+    (entry,) = packer.entries
+    assert "target" not in entry and entry["left_out"] == "over what names may take" and not packer.complete
