@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -183,3 +184,13 @@ async def test_a_journal_in_use_is_refused_and_freed_by_close(tmp_path: Path) ->
         make(tmp_path)
     await recorder.close()
     await make(tmp_path).close()
+
+
+async def test_a_journal_signed_with_another_key_is_not_gone_on_with(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    await recorder.close()
+    shutil.rmtree(tmp_path / "keys")  # another is made at the next start
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable, match=r"was signed with the key .* put back the one") as caught:
+            make(tmp_path)
+        assert caught.value.reason == "audit_key_invalid"
