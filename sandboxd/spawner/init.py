@@ -334,6 +334,7 @@ class Init:
         self._answer(message.request_id, None)
 
     def _halt(self, message: wire.Halt) -> None:
+        self._dismiss_keepers()  # now: one that died later would look as if it had gone on
         try:
             self._halted = self._halted or Halted()
         except OSError as error:
