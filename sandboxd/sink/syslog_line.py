@@ -19,7 +19,6 @@ from typing import Protocol
 from sandboxd.sink.syslog_message import LEAST_BYTES, counted
 
 _LOOK_SECONDS = 0.01
-_ANSWER_BYTES = 4096
 
 
 class Line(Protocol):
@@ -142,8 +141,8 @@ def confirm(connection: socket.socket, deadline: float) -> None:
     """Say that nothing more comes, and wait until the receiver has read all and says the same."""
     connection.settimeout(_left(deadline))
     connection.shutdown(socket.SHUT_WR)
-    while connection.recv(_ANSWER_BYTES):  # a syslog receiver has nothing to say
-        connection.settimeout(_left(deadline))
+    if connection.recv(1):
+        raise ConnectionError(errno.EPROTO, "it answers, which no syslog receiver does; see what listens there")
     while _unacknowledged(connection) and not _broken(connection):
         time.sleep(min(_LOOK_SECONDS, _left(deadline)))
     if error := _broken(connection):
