@@ -5,11 +5,13 @@ can invent an event by writing to an index. Whatever is looked for is a bound va
 by `audit.shelf`, which keeps one for each segment, on one thread.
 """
 
+import contextlib
 import hashlib
 import heapq
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import islice
 
 from sandboxd.audit.history import MOVED, Damage, Place, judge, read
@@ -20,8 +22,9 @@ from sandboxd.sink.base import Record
 BATCH_RECORDS = 256
 HARD_SECONDS = 5.0  # for one statement, which takes some hundredths of a second
 VERSION = 2
+MAX_SEQ = 1 << 62  # SQLite counts to twice that; nor is an offset ever more
 _TRIGRAM_CHARS = 3
-_DIGEST_CHARS, _BEGINNING_CHARS = 64, 8
+_DIGEST_CHARS, _BEGINNING_CHARS, _DIGEST_BYTES = 64, 8, 32
 _MAX_TRIGRAMS = 24  # of a text that is looked for: enough to find few candidates
 _STEPS = 100_000  # of SQLite's machine between looks at the clock
 _SCHEMA = """
@@ -62,6 +65,8 @@ class SegmentIndex:
         """Was it made by this version, and of that segment? After a power cut a journal may have lost its tail."""
         if self._connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
             return False
+        if _made(self._connection) != _expected():
+            return False  # a view or a trigger of somebody else's could run without end
         last = self._last()
         if last is None:
             return True
@@ -70,7 +75,7 @@ class SegmentIndex:
 
     def _last(self) -> Place | None:
         row = self._connection.execute(_LAST).fetchone()
-        return None if row is None else Place(*row)
+        return None if row is None else _place(row)
 
     def fill(self, descriptor: int, end: int | None) -> int:
         """Index the next few lines before `end`, all or none of them; how many there were."""
@@ -135,15 +140,40 @@ class SegmentIndex:
             f"WHERE {' AND '.join(conditions)} ORDER BY {seq} {order}"
         )
         try:
-            rows = heapq.merge(
+            both = heapq.merge(
                 self._connection.execute(statement, (*bound, first, last)),
                 self._connection.execute(damaged, (first, last)),
                 key=lambda row: -row[0] if newest_first else row[0],
             )
-            for row in rows:
-                yield Place(*row)
+            with contextlib.closing(both) as rows:  # before the connection is
+                for row in rows:
+                    yield _place(row)
         finally:
             self._connection.set_progress_handler(None, 0)
+
+
+def _made(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+
+
+@lru_cache(maxsize=1)
+def _expected() -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _made(connection)
+
+
+def _place(row: tuple[object, ...]) -> Place:
+    """DatabaseError for one that we never wrote: SQLite keeps in a column whatever it is given."""
+    match row:
+        case (int(seq), int(offset), int(length), bytes(digest)) if (
+            0 < seq <= MAX_SEQ and 0 <= offset <= MAX_SEQ and 0 <= length <= MAX_SEQ and len(digest) == _DIGEST_BYTES
+        ):
+            return Place(seq, offset, length, digest)
+        case _:
+            error = sqlite3.DatabaseError("a row that nobody indexed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
 
 
 def _conditions(search: Search) -> tuple[list[str], list[str | int]]:

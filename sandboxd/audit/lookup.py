@@ -15,10 +15,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 from sandboxd.audit.history import BREATH_RECORDS, BREATH_SECONDS, Damage, Found, Gone, Place, opened, places, read
+from sandboxd.audit.index import MAX_SEQ
 from sandboxd.audit.journal import Position
 from sandboxd.audit.search import Search, matches
 from sandboxd.audit.segment import Segment, segments
-from sandboxd.audit.shelf import MAX_SEQ, Shelf, Unusable
+from sandboxd.audit.shelf import Shelf, Unusable
 
 PAGE_BYTES = 1 << 20
 MAX_DAMAGES = 100

@@ -13,12 +13,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from sandboxd.audit.index import SegmentIndex
+from sandboxd.audit.index import MAX_SEQ, SegmentIndex
 from sandboxd.audit.segment import Segment, open_private, private_directory
 
 LEAST_FREE_BYTES = 64 << 20  # what is left of a disk is the journal's
 RETRY_SECONDS = 60.0
-MAX_SEQ = 1 << 62  # SQLite counts to twice that
 _PARTS = ("", "-wal", "-journal", "-shm")  # what SQLite keeps beside a database
 _NAME = re.compile(r"(\d{20})\.sqlite(?:-wal|-journal|-shm)?", re.ASCII)
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM})

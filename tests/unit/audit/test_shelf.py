@@ -1,10 +1,11 @@
 """Indexes are made, gone on with and made anew; nothing that becomes of one is an error to whoever looks."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,41 @@ def of_another_version(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [damage_header, damage_pages, cut, empty, of_another_version])
+ENDLESS = """
+ALTER TABLE records RENAME TO others;
+CREATE VIEW records AS WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)
+  SELECT n AS seq, 0 AS offset, 1 AS length, x'' AS digest, '' AS time, '' AS tenant, '' AS execution, '' AS sandbox,
+    '' AS rule, 0 AS urgency, '' AS verdict FROM x;
+"""
+TRIGGER = "CREATE TRIGGER t BEFORE INSERT ON records BEGIN DELETE FROM records; END; DELETE FROM records WHERE seq > 20"
+LAST = "(SELECT max(seq) FROM records)"
+
+
+def edited(statements: str) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executescript(statements)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_header,
+        damage_pages,
+        cut,
+        empty,
+        of_another_version,
+        edited(ENDLESS),
+        edited(TRIGGER),
+        edited("UPDATE records SET offset = NULL WHERE seq = " + LAST),
+        edited("UPDATE records SET length = 'x' WHERE seq = " + LAST),
+        edited("UPDATE records SET digest = x'' WHERE seq = 55"),
+        edited("UPDATE records SET offset = -1 WHERE seq = 55"),
+        edited("INSERT INTO records (seq, offset, length) VALUES (9223372036854775807, 0, 3)"),
+    ],
+)
 def test_a_damaged_index_is_made_anew_and_the_answer_is_whole(tmp_path: Path, segment: Segment, damage: object) -> None:
     with looking(tmp_path) as lookup:
         assert seqs(lookup, Search(text="run 5")) == [6, *range(51, 61), *range(501, 601)]
