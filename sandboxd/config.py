@@ -7,6 +7,7 @@ line for `serve` (which starts the spawner from it) and `config validate`. The s
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,13 @@ from sandboxd.settings.sinks.stdout import StdoutSettings
 from sandboxd.settings.telemetry import Telemetry
 
 MAX_FILE_BYTES = 1024 * 1024
+_SENTENCES = {  # for those of pydantic that speak of Python
+    "extra_forbidden": "unknown key; see the configuration reference for the known ones",
+    "tuple_type": "must be a list",
+    "model_type": "must be keys and values",
+    "model_attributes_type": "must be keys and values",
+    "dict_type": "must be keys and values",
+}
 
 
 class Config(Section):
@@ -147,7 +155,7 @@ def _validated(values: dict[str, object], name: str, document: CommentedMap, as_
     except ValidationError as error:
         problems = [
             f"{name}:{_line(document, problem['loc'])}: {'.'.join(map(str, problem['loc'])) or 'file'}:"
-            f" {_sentence(problem['type'], problem['msg'])}, got {_shown(problem['input'])}"
+            f" {_sentence(problem['type'], problem['msg'])}, got {_shown(problem['input'], problem['loc'])}"
             for problem in error.errors(include_url=False)
             # A list whose items are wrong is also said to be too short; the items' own messages are enough.
             if problem["type"] != "too_short" or not problem["input"]
@@ -187,10 +195,17 @@ def _line(document: CommentedMap, location: tuple[int | str, ...]) -> int:
 
 
 def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown key; see the configuration reference for the known ones"
+    if kind in _SENTENCES:
+        return _SENTENCES[kind]
     return re.sub(r"^Value error, ", "", message[:1].lower() + message[1:] if message[:6] != "Value " else message)
 
 
-def _shown(value: object) -> str:
-    return repr(value)[:80]
+def _shown(value: object, loc: Sequence[object]) -> str:
+    """Without what headers hold, which may be a credential: this goes to the log."""
+    return "what is not shown" if "headers" in loc else repr(_without_headers(value))[:80]
+
+
+def _without_headers(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: "…" if key == "headers" else _without_headers(below) for key, below in value.items()}
+    return tuple(_without_headers(below) for below in value) if isinstance(value, tuple) else value

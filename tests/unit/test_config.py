@@ -68,6 +68,10 @@ def test_shipped_profiles_and_policies_exist() -> None:
         ("policy: {shadow: {paths: [/p], queue: 0}}\n", "policy.shadow.queue: "),
         ("policy: {engine: opa, opa: {}}\n", "c.yaml:1: policy.opa.url: field required"),
         ("- 1\n", "c.yaml:1: expected keys and values"),
+        ("sinks: stdout\n", "c.yaml:1: sinks: must be a list, got 'stdout'"),
+        ("sinks: [stdout]\n", "c.yaml:1: sinks.0: must be keys and values, got 'stdout'"),
+        ("audit: 1\n", "c.yaml:1: audit: must be keys and values, got 1"),
+        ("response: {rules: kill}\n", "c.yaml:1: response.rules: must be keys and values, got 'kill'"),
         ("[", "c.yaml:1:"),
         ("x: 2001-01-01\n", "date is not a value"),
         ("log: !!python/object:os.system x\n", "TaggedScalar is not a value"),
@@ -84,6 +88,22 @@ def test_shipped_profiles_and_policies_exist() -> None:
 )
 def test_complaint_names_line_and_value(text: str, expected: str) -> None:
     assert expected in complaint(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "{type: otlp, url: 'http://h', headers: {X-Key: s3cret}}",  # the section as a whole
+        "{type: otlp, url: 'https://h', headers: {X-Key: \"s3cret\\n\"}}",  # the value
+        "{type: otlp, url: 'https://h', headers: s3cret}",
+        "{headers: {X-Key: s3cret}}",
+        "{type: otlp, url: 'https://h', headers: {X-Key: s3cret}}, {type: otlp, url: 'https://h'}",  # all sinks
+    ],
+)
+def test_what_a_header_holds_is_in_no_complaint(wrong: str) -> None:
+    found = complaint(f"sinks: [{wrong}]\n")
+    assert found.startswith("c.yaml:1: sinks")
+    assert "s3cret" not in found
 
 
 def test_bytes_that_are_not_text_are_refused() -> None:

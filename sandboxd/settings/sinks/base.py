@@ -3,12 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from sandboxd.event import Priority
+from sandboxd.event import Event, Priority
 from sandboxd.settings.section import Section
 
-Rule = Annotated[str, Field(pattern=r"^([a-z_]+\.[a-z_]+|[a-z_]+\.\*)$")]
+_RULES = frozenset(kind.rule for kind in Event.__subclasses__())
+_KNOWN = _RULES | {f"{rule.partition('.')[0]}.*" for rule in _RULES}
+
+
+def _known(rule: str) -> str:
+    """A sink that waits for an event which never comes would look well."""
+    if rule not in _KNOWN:
+        raise ValueError("is no event's rule; docs/events.md lists them, and NOUN.* is all of a noun")
+    return rule
+
+
+Rule = Annotated[str, AfterValidator(_known)]
 
 
 class Filter(Section):

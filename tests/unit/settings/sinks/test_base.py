@@ -18,6 +18,8 @@ def test_a_sink_is_named_by_its_type_unless_it_has_a_name() -> None:
         ("{type: stdout, name: A}", "name"),
         ("{type: stdout, filter: {rules: ['*']}}", "filter.rules.0"),
         ("{type: stdout, filter: {rules: [policy]}}", "filter.rules.0"),
+        ("{type: stdout, filter: {rules: [polcy.decided]}}", "filter.rules.0: is no event's rule; docs/events.md"),
+        ("{type: stdout, filter: {rules: [polcy.*]}}", "filter.rules.0: is no event's rule; docs/events.md"),
         ("{type: stdout, filter: {priority: warning}}", "filter.priority"),
         ("{type: stdout, filter: {rule: [x.y]}}", "unknown key"),
         ("{type: nothing}", "sinks.0"),
