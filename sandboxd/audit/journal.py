@@ -239,7 +239,10 @@ class Journal:
         line = checkpoint.load(self._directory)
         if line is None:
             if end.seq > 1:
-                raise _damaged(f"the file with its last checkpoint, {checkpoint.LAST!r}, is gone")
+                raise _damaged(
+                    f"the file with its last checkpoint, {checkpoint.LAST!r}, is gone, unless a version wrote it that"
+                    " signed nothing yet"
+                )
             return
         try:
             kept = checkpoint.read(decode(line))
