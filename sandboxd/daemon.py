@@ -239,6 +239,8 @@ class Daemon:
                     async with asyncio.timeout(PROVE_SECONDS):
                         await sink.send(())
                 except (OSError, SinkUnavailable, SinkRefused) as error:
+                    for _, made in self._sinks:
+                        await made.close()
                     said = str(error) or f"no answer within {PROVE_SECONDS:g} s"
                     raise AuditUnavailable(f"required sink {settings.name!r} does not accept: {said}") from error
 

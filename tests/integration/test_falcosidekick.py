@@ -68,5 +68,7 @@ def test_nothing_on_record_is_missing_after_falcosidekick_was_killed_under_load(
 
 def test_a_daemon_does_not_start_where_nobody_takes_what_must_be_taken() -> None:
     sink = f"sinks: [{{type: falcosidekick, url: 'http://127.0.0.1:{free_port()}', required: true}}]\n"
-    with pytest.raises(AssertionError, match="required sink 'falcosidekick' does not accept"), start_daemon(MODE, sink):
+    wanted = "required sink 'falcosidekick' does not accept"
+    with pytest.raises(AssertionError, match=wanted) as failed, start_daemon(MODE, sink):
         pass
+    assert "Unclosed" not in str(failed.value)
