@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from sandboxd.audit.line import VERSION
 from sandboxd.sink.base import Record
+from sandboxd.trace_context import is_trace_id
 
 TYPE = "io.sandboxd."
 
@@ -25,7 +26,6 @@ _SEVERITIES = {
     "Emergency": 21,
 }
 _ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
-_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _LONE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = "\\ud"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -65,7 +65,7 @@ def cloud_event(record: Record) -> bytes:
             attributes["subject"] = f"{kind}/{named}"
             attributes["partitionkey"] = named
             break
-    if _TRACE_ID.fullmatch(ids.get("trace_id", "")) and record.digest:
+    if is_trace_id(ids.get("trace_id", "")) and record.digest:
         # The event itself is what a consumer continues from: it has no span, so it goes by its own digest.
         attributes["traceparent"] = f"00-{ids['trace_id']}-{record.digest[:16]}-00"
     encoded = _ENCODER.encode(attributes)

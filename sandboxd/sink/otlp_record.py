@@ -15,11 +15,11 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from sandboxd import __version__
 from sandboxd.sink.base import FieldValue, Record
 from sandboxd.sink.falco_event import time_ns
+from sandboxd.trace_context import is_trace_id
 
 SCOPE = "sandboxd.audit"
 _LARGEST = 2**63
 _EMPTY = (None, "", ())  # tells no more than the attribute's absence
-_TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}", re.ASCII)
 _ID = re.compile("[0-9a-f]{1,64}", re.ASCII)
 _SHOWN = (("execution", "execution_id"), ("sandbox", "sandbox_id"))
 
@@ -95,7 +95,7 @@ def _fill(made: LogRecord, record: Record) -> None:
     made.severity_text = record.priority
     made.event_name = record.rule
     made.body.string_value = _sentence(record.rule, ids)
-    if _TRACE_ID.fullmatch(ids.get("trace_id", "")):
+    if is_trace_id(ids.get("trace_id", "")):
         made.trace_id = bytes.fromhex(ids.pop("trace_id"))
     attributes = made.attributes
     # The same whenever it is sent again, so that a receiver can leave it out the second time.
