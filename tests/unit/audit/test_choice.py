@@ -40,12 +40,12 @@ def test_a_line_that_ends_otherwise_has_to_be_read_whole() -> None:
         (Filter(rules=("policy.*",)), "policy.decided", "Debug", True),
         (Filter(rules=("policy.*",)), "policyx.decided", "Debug", False),
         (Filter(rules=("policy.decided",)), "policy.reloaded", "Debug", False),
-        (Filter(rules=("policy.decided", "net.*")), "net.denied", "Debug", True),
+        (Filter(rules=("policy.decided", "syscall.*")), "syscall.denied", "Debug", True),
         (Filter(priority="Warning"), "a.b", "Warning", True),
         (Filter(priority="Warning"), "a.b", "Emergency", True),
         (Filter(priority="Warning"), "a.b", "Notice", False),
         (Filter(priority="Warning"), "a.b", "Fatal", True),
-        (Filter(rules=("a.*",), priority="Warning"), "b.c", "Error", False),
+        (Filter(rules=("policy.*",), priority="Warning"), "b.c", "Error", False),
     ],
 )
 def test_a_filter_goes_by_rule_and_priority(wanted: Filter, rule: str, priority: str, taken: bool) -> None:
