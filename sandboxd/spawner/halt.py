@@ -16,6 +16,7 @@ _PAUSE_SECONDS = 0.002
 _STOPPED = "Tt"
 _GONE = "ZX"
 _IN_THE_KERNEL = "D"  # waits for an answer to its system call; it will stop on its way back
+_STILL = _STOPPED + _GONE + _IN_THE_KERNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Halted:
         for _ in range(_ROUNDS):
             # Reaches what is being forked at this moment, too; but not what another one continues meanwhile.
             _stop_all()
-            self._seen = _all_threads()
-            if all(thread.state in _STOPPED + _IN_THE_KERNEL + _GONE for thread in self._seen.values()):
+            before, self._seen = self._seen, _all_threads()
+            # One that is told as stopped may still be on its way off the CPU, which counts as a switch.
+            if self._seen == before and all(thread.state in _STILL for thread in self._seen.values()):
                 return
             time.sleep(_PAUSE_SECONDS)
         self.release()

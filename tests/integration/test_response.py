@@ -268,7 +268,8 @@ def test_quarantine_keeps_and_denies_until_it_is_lifted_also_across_a_restart(mo
             assert client.run(["/bin/true"]).exit_code == 0
             client.respond(Measure.QUARANTINE, Target(subject=me))
         restart.kill(proc.daemon_pid(daemon.process.pid))
-        proc.until(lambda: _denied(daemon), "the next daemon denies, too")
+        wait_until_it_answers(daemon)
+        assert _denied(daemon)
         daemon.process.terminate()
         daemon.process.wait()
         with restart.restarted(daemon) as again, again.client() as later:
