@@ -1,6 +1,6 @@
 """Where something without a caller's identity may be listened for: loopback, or a unix socket. Pure; opens nothing.
 
-Never reads as loopback what another machine could reach. Used by `config`, which names the mistake, and by whoever
+Never reads as loopback what another machine could reach. Used by `settings`, which names the mistake, and by whoever
 opens the place.
 """
 
