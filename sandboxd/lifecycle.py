@@ -39,6 +39,8 @@ class ExecutionRecord:
     ended_at: float | None = None
     report: EnforcementReport | None = None
     outcome: Outcome | None = None
+    frozen: bool = False  # this and `held` are set by the registry as it is read: they come and go while it lives
+    held: bool = False
 
 
 class Running(Protocol):
@@ -63,6 +65,13 @@ class _Entry:
 
     def size(self) -> int:
         return sum(len(data) for data in self.kept.values())
+
+    def now(self) -> ExecutionRecord:
+        """Its record, with whether it stands still at this moment."""
+        suspension = self.running.suspension if self.running is not None else None
+        if suspension is None or not (suspension.frozen or suspension.held):
+            return self.record
+        return replace(self.record, frozen=suspension.frozen, held=suspension.held)
 
 
 class Registry:
@@ -116,10 +125,10 @@ class Registry:
     def list(self, caller: Caller) -> tuple[ExecutionRecord, ...]:
         """Every execution of the caller's that is known, oldest first, ended ones before living ones."""
         entries = (*self._ended.values(), *self._live.values())
-        return tuple(entry.record for entry in entries if _may_see(caller, entry.record))
+        return tuple(entry.now() for entry in entries if _may_see(caller, entry.record))
 
     def get(self, execution_id: str, caller: Caller) -> ExecutionRecord:
-        return self._entry(execution_id, caller).record
+        return self._entry(execution_id, caller).now()
 
     def logs(self, execution_id: str, caller: Caller) -> tuple[bytes, bytes]:
         """What it printed so far on stdout and stderr, each up to RETAINED_PER_STREAM_BYTES."""
@@ -146,7 +155,7 @@ class Registry:
     def known(self, matches: Callable[[ExecutionRecord], bool]) -> tuple[tuple[ExecutionRecord, Running | None], ...]:
         """Whoever's they are; without a Running where they have ended."""
         entries = (*self._ended.values(), *self._live.values())
-        return tuple((entry.record, entry.running) for entry in entries if matches(entry.record))
+        return tuple((entry.now(), entry.running) for entry in entries if matches(entry.record))
 
     @property
     def living(self) -> int:

@@ -24,7 +24,11 @@ def show_executions(executions: Sequence[Execution], *, as_json: bool) -> None:
 
 
 def _state(execution: Execution) -> str:
-    return execution.result.end_reason if execution.result is not None else execution.state
+    """Held and still running is told as such: for a moment, until its quarantine has frozen it."""
+    if execution.result is not None:
+        return execution.result.end_reason
+    state = "frozen" if execution.frozen else execution.state
+    return f"{state}, held" if execution.held else state
 
 
 def _time(moment: datetime | None) -> str:
@@ -42,6 +46,8 @@ def _execution(execution: Execution) -> dict[str, object]:
         "command": execution.command,
         "labels": dict(execution.labels),
         "state": execution.state,
+        "frozen": execution.frozen,
+        "held": execution.held,
         "started_at": execution.started_at.isoformat() if execution.started_at else None,
         "ended_at": execution.ended_at.isoformat() if execution.ended_at else None,
         "end_reason": result.end_reason if result else None,

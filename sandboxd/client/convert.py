@@ -192,6 +192,8 @@ def execution(message: sandbox_pb2.Execution) -> node.Execution:
         started_at=moment(message.started_at) if message.HasField("started_at") else None,
         ended_at=moment(message.ended_at) if message.HasField("ended_at") else None,
         result=result(message.result, model.Enforcement()) if message.HasField("result") else None,
+        frozen=message.frozen,
+        held=message.held,
     )
 
 

@@ -77,7 +77,10 @@ class ExecutionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One execution, living or retained. `result` carries no output and no files; the output is behind `logs`."""
+    """One execution, living or retained. `result` carries no output and no files; the output is behind `logs`.
+
+    `frozen`: none of its programs runs until it is thawed. `held`: a quarantine keeps it, and only an operator ends it.
+    """
 
     execution_id: str
     sandbox_id: str
@@ -90,6 +93,8 @@ class Execution:
     started_at: datetime | None
     ended_at: datetime | None
     result: Result | None
+    frozen: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,8 @@ def execution(record: ExecutionRecord) -> sandbox_pb2.Execution:
         started_at=timestamp(record.requested_at),
         ended_at=None if record.ended_at is None else timestamp(record.ended_at),
         result=None if record.outcome is None else result(record.outcome, 0),
+        frozen=record.frozen,
+        held=record.held,
     )
 
 

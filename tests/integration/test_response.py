@@ -115,16 +115,24 @@ def effects(client: Client, measure: Measure, target: Target) -> list[Effect]:
     return [one.effect for one in client.respond(measure, target, "a test")]
 
 
+def standing(client: Client, running: Counting) -> set[tuple[bool, bool]]:
+    """Whether it is frozen and whether held, by each way to ask."""
+    listed = [one for one in client.executions() if one.execution_id == running.execution_id]
+    return {(one.frozen, one.held) for one in (client.execution(running.execution_id), *listed)}
+
+
 def test_frozen_program_does_nothing_until_it_is_thawed(node: RunningDaemon) -> None:
     with node.client() as client, counting(client) as running:
         assert not stands_still(node), "the control: it runs"
         assert effects(client, Measure.FREEZE, running.target) == [Effect.FROZEN]
         assert stands_still(node)
+        assert standing(client, running) == {(True, False)}
         assert effects(client, Measure.FREEZE, Target(sandbox_id=running.sandbox_id)) == [Effect.UNCHANGED]
         with pytest.raises(Unenforceable) as refused:
             client.kill(running.execution_id, 18)
         assert refused.value.reason == "frozen"
         assert effects(client, Measure.THAW, running.target) == [Effect.THAWED]
+        assert standing(client, running) == {(False, False)}
         assert running.goes_on()
         assert effects(client, Measure.KILL, running.target) == [Effect.KILLED]
         assert running.result().end_reason is EndReason.KILLED
@@ -260,6 +268,7 @@ def test_quarantine_keeps_and_denies_until_it_is_lifted_also_across_a_restart(mo
             with pytest.raises(Unenforceable):
                 client.respond(Measure.THAW, running.target)
             assert stands_still(daemon)
+            assert standing(client, running) == {(True, True)}
             (one,) = client.quarantines()
             assert (one.tenant, one.subject, one.by, one.comment) == ("local", me, me, "a test")
             held = programs(daemon)

@@ -186,5 +186,36 @@ async def test_what_is_held_only_an_operator_ends() -> None:
     assert running.asked == [EndReason.KILLED]
 
 
+@pytest.mark.parametrize("standing", [(True, False), (False, True), (True, True), (False, False)])
+def test_whether_it_is_frozen_or_held_is_told_as_it_is_when_asked(standing: tuple[bool, bool]) -> None:
+    node = registry()
+    running = add(node, "a")
+    assert frozen_and_held(node) == [(False, False)] * 3, "it is being launched"
+    running.suspension = cast(Suspension, Standing(*standing))
+    assert frozen_and_held(node) == [standing] * 3
+    running.suspension = cast(Suspension, Standing(frozen=False, held=False))
+    assert frozen_and_held(node) == [(False, False)] * 3, "it was let go on"
+
+
+def test_what_ended_while_it_was_held_is_told_as_ended_alone() -> None:
+    node = registry()
+    add(node, "a").suspension = cast(Suspension, Held())
+    node.ended("a", outcome("a"))
+    assert frozen_and_held(node) == [(False, False)] * 3
+
+
+def frozen_and_held(node: Registry) -> list[tuple[bool, bool]]:
+    """Of the execution `a`, by each way to ask."""
+    ((known, _),) = node.known(lambda record: True)
+    return [(record.frozen, record.held) for record in (node.get("a", CALLER), *node.list(CALLER), known)]
+
+
+@dataclass
+class Standing:
+    frozen: bool
+    held: bool
+
+
 class Held:
+    frozen = True
     held = True

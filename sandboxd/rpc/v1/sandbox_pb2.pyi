@@ -882,6 +882,8 @@ class Execution(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Its id."""
     sandbox_id: _builtins.str
@@ -896,6 +898,10 @@ class Execution(_message.Message):
     """Its command line, or the name of its language; cut if long."""
     state: Global___ExecutionState.ValueType
     """Where it stands."""
+    frozen: _builtins.bool
+    """An operator or a response had it frozen: none of its programs runs until it is thawed. Never set once it ended."""
+    held: _builtins.bool
+    """It is kept by a quarantine, which freezes it: only an operator or the node ends it. Never set once it ended."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the request."""
@@ -926,10 +932,12 @@ class Execution(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         result: Global___ExecutionResult | None = ...,
+        frozen: _builtins.bool = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "result", b"result", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "ended_at", b"ended_at", "execution_id", b"execution_id", "isolation", b"isolation", "labels", b"labels", "profile", b"profile", "result", b"result", "sandbox_id", b"sandbox_id", "started_at", b"started_at", "state", b"state", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "ended_at", b"ended_at", "execution_id", b"execution_id", "frozen", b"frozen", "held", b"held", "isolation", b"isolation", "labels", b"labels", "profile", b"profile", "result", b"result", "sandbox_id", b"sandbox_id", "started_at", b"started_at", "state", b"state", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

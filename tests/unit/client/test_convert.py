@@ -68,6 +68,12 @@ def test_execution_has_times_with_a_zone_and_a_result_only_at_its_end() -> None:
     assert (found.ended_at, found.result, found.state) == (None, None, ExecutionState.RUNNING)
 
 
+def test_execution_is_frozen_and_held_as_the_node_says() -> None:
+    for frozen, held in ((False, False), (True, False), (True, True), (False, True)):
+        found = convert.execution(sandbox_pb2.Execution(frozen=frozen, held=held))
+        assert (found.frozen, found.held) == (frozen, held)
+
+
 @pytest.mark.parametrize(("seconds", "nanos"), [(-(1 << 62), 0), (1 << 62, 0), (0, -5), (0, 2_000_000_000)])
 def test_time_out_of_range_is_none(seconds: int, nanos: int) -> None:
     message = sandbox_pb2.Execution(started_at=Timestamp(seconds=seconds, nanos=nanos))

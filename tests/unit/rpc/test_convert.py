@@ -73,6 +73,12 @@ def test_every_state_of_an_execution_is_told(state: ExecutionState) -> None:
     assert message.state != sandbox_pb2.EXECUTION_STATE_UNSPECIFIED
 
 
+@pytest.mark.parametrize(("frozen", "held"), [(False, False), (True, False), (True, True), (False, True)])
+def test_execution_tells_whether_it_is_frozen_and_whether_held(frozen: bool, held: bool) -> None:
+    message = convert.execution(replace(RECORD, frozen=frozen, held=held))
+    assert (message.frozen, message.held) == (frozen, held)
+
+
 def test_accepted_tells_what_enforces_what() -> None:
     message = convert.accepted(ACCEPTED)
     assert (message.execution_id, message.sandbox_id) == (EXECUTION_ID, SANDBOX_ID)

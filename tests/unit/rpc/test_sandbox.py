@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import cast
 
 import grpc
 import pytest
@@ -24,6 +25,7 @@ from sandboxd.model import (
 from sandboxd.rpc.sandbox import LOG_PIECE_BYTES
 from sandboxd.rpc.server import ServerConfig
 from sandboxd.rpc.v1 import sandbox_pb2, sandbox_pb2_grpc
+from sandboxd.suspension import Suspension
 from tests.fakes.executor import ACCEPTED, EXECUTION_ID, OUTCOME, REPORT, Item, endless
 from tests.unit.rpc.conftest import Served
 
@@ -42,16 +44,20 @@ for number, _event in enumerate(execute(bytes.fromhex(sys.argv[2]))):
 class Runs:
     """A living execution for the registry."""
 
-    suspension = None
-
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.suspension: Suspension | None = None
 
     def end(self, reason: EndReason) -> None:
         self.done.append(reason)
 
     async def signal(self, signum: int) -> None:
         self.done.append(signum)
+
+
+class Standing:
+    frozen = True
+    held = True
 
 
 def record(number: int, tenant: str = LOCAL_TENANT) -> ExecutionRecord:
@@ -244,6 +250,17 @@ async def test_known_execution_is_told(served: Served) -> None:
     assert dict(response.execution.labels) == {"job": "1"}
     assert response.execution.started_at.ToJsonString() == "2023-11-14T22:13:20.250Z"
     assert not response.execution.HasField("result")
+
+
+async def test_frozen_and_held_execution_is_told_as_such_alone_and_in_the_list(served: Served) -> None:
+    running = Runs()
+    served.registry.add(record(1), running)
+    served.registry.add(record(2), Runs())
+    running.suspension = cast(Suspension, Standing())
+    one = await served.sandbox.GetExecution(sandbox_pb2.GetExecutionRequest(execution_id=record(1).execution_id))
+    listed = await served.sandbox.ListExecutions(sandbox_pb2.ListExecutionsRequest())
+    assert (one.execution.frozen, one.execution.held) == (True, True)
+    assert [(each.frozen, each.held) for each in listed.executions] == [(False, False), (True, True)]
 
 
 async def test_foreign_and_unknown_executions_get_the_same_answer(served: Served) -> None:
