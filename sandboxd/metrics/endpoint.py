@@ -5,24 +5,21 @@ for each, whatever they send or do not read; what is beyond waits in the kernel.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from sandboxd.errors import ConfigInvalid
-from sandboxd.host.socket_place import clear_stale
+from sandboxd.host.listener import Bounds, Listener, Purpose
 from sandboxd.listening import Loopback
 from sandboxd.metrics.exposition import Page
 
 PATHS: Final = ("/metrics", "/healthz", "/readyz")
 MOST_READERS: Final = 8
 READER_SECONDS: Final = 5.0
+SILENT_SHARE: Final = 0.2  # of them, while all places are taken
 PAUSE_SECONDS: Final = 0.05  # between two readers: at most twenty a second cost the loop their page
 RETRY_SECONDS: Final = 0.5
 MAX_LINE_BYTES: Final = 4096
@@ -30,31 +27,14 @@ MAX_HEADERS: Final = 64
 BACKLOG: Final = 16
 
 log = logging.getLogger(__name__)
-_http_log = logging.getLogger(f"{__name__}.http")
-_http_log.setLevel(logging.CRITICAL)  # what a reader does wrong he is told, and nobody else
 
-
-class _Reader(web.RequestHandler):
-    """One connection. `gone` is set once it has ended, by whichever side."""
-
-    __slots__ = ("gone",)
-
-    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            manager,
-            loop=loop,
-            logger=_http_log,
-            access_log=None,  # type: ignore[arg-type]  # as its own servers say that there is none
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            max_headers=MAX_HEADERS,
-            lingering_time=0,
-        )
-        self.gone = asyncio.Event()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self.gone.set()
+PURPOSE: Final = Purpose(
+    key="metrics.listen",
+    not_listening="metrics cannot be served",
+    not_accepted="cannot accept a reader of metrics",
+    too_slow="a reader of metrics was too slow",
+    log=log,
+)
 
 
 class Endpoint:
@@ -71,66 +51,29 @@ class Endpoint:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """ConfigInvalid if the place cannot be had. The directory of a path must be the daemon's alone."""
-        self._loop = asyncio.get_running_loop()
         self.place = place
         self._page = page
         self._reasons = reasons
-        self._reader_seconds = reader_seconds
-        self._sleep = sleep
-        self._listening = _listen(place)
-        self._free = asyncio.Semaphore(MOST_READERS)
-        self._readers: set[asyncio.Task[None]] = set()
-        self._http = web.Server(self._answer)
-        self._accepting = self._loop.create_task(self._accept())
+        bounds = Bounds(
+            clients=MOST_READERS,
+            client_seconds=reader_seconds,
+            silent_seconds=reader_seconds * SILENT_SHARE,
+            pause_seconds=PAUSE_SECONDS,
+            retry_seconds=RETRY_SECONDS,
+            line_bytes=MAX_LINE_BYTES,
+            headers=MAX_HEADERS,
+            backlog=BACKLOG,
+        )
+        where = place if isinstance(place, Path) else (place.host, place.port)
+        self._listener = Listener(where, self._answer, bounds, PURPOSE, sleep=sleep)
 
     @property
     def readers(self) -> int:
-        return len(self._readers)
+        return self._listener.clients
 
     async def close(self) -> None:
         """No reader is left afterwards, and no socket."""
-        self._accepting.cancel()
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.wait({self._accepting, *self._readers})
-        self._listening.close()
-        if isinstance(self.place, Path):
-            self.place.unlink(missing_ok=True)
-
-    async def _accept(self) -> None:
-        while True:
-            await self._free.acquire()
-            try:
-                connection, _ = await self._loop.sock_accept(self._listening)
-            except OSError as error:
-                log.warning("cannot accept a reader of metrics", extra={"errno": error.errno})
-                self._free.release()
-                await self._sleep(RETRY_SECONDS)
-                continue
-            reader = self._loop.create_task(self._serve(connection))
-            self._readers.add(reader)
-            reader.add_done_callback(self._gone)
-            await self._sleep(PAUSE_SECONDS)
-
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            transport, reader = await self._loop.connect_accepted_socket(
-                lambda: _Reader(self._http, self._loop), connection
-            )
-        except OSError:
-            connection.close()  # he was gone already
-            return
-        try:
-            async with asyncio.timeout(self._reader_seconds):
-                await reader.gone.wait()
-        except TimeoutError:
-            log.debug("a reader of metrics was too slow")
-        finally:
-            transport.abort()
-
-    def _gone(self, reader: asyncio.Task[None]) -> None:
-        self._readers.discard(reader)
-        self._free.release()
+        await self._listener.close()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path not in PATHS:
@@ -154,37 +97,3 @@ class Endpoint:
             log.exception("metrics cannot be read")
             return web.Response(status=500, text="the daemon's log says why\n")
         return web.Response(body=page.body, headers={"Content-Type": page.content_type})
-
-
-def _listen(place: Loopback | Path) -> socket.socket:
-    family = socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    with contextlib.ExitStack() as undo:
-        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        undo.callback(listening.close)
-        try:
-            if isinstance(place, Path):
-                _clear(place)
-                listening.bind(os.fspath(place))
-                place.chmod(0o600)  # before listen(2) nobody can connect
-            else:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind((place.host, place.port))
-            listening.listen(BACKLOG)
-        except OSError as error:
-            raise ConfigInvalid(
-                f"metrics cannot be served at {_named(place)!r}: {error.strerror}; set metrics.listen to a free place"
-            ) from error
-        undo.pop_all()
-    return listening
-
-
-def _clear(path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        clear_stale(directory, path, "metrics.listen")
-    finally:
-        os.close(directory)
-
-
-def _named(place: Loopback | Path) -> str:
-    return str(place) if isinstance(place, Path) else f"{place.host}:{place.port}"
