@@ -13,7 +13,7 @@ from tests.daemon import RunningDaemon
 
 SANDBOX_IDS = range(0x50000000, 0x80000000)  # of both ranges that the daemons of these tests give out
 CGROUPS = Path("/sys/fs/cgroup")
-NOT_LEFT = {"journal", "documents", "cursors"}  # the record of what was, which must stay
+NOT_LEFT = {"journal", "documents", "cursors", "index"}  # the record of what was, which must stay
 
 
 @dataclass(frozen=True, slots=True)

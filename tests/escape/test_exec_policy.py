@@ -24,7 +24,7 @@ from tests.escape.attempt import (
 from tests.escape.confined import Confined
 
 DENIED = ("EACCES", "EPERM")
-RULES = {"daemon", "execution", "policy", "process", "sandbox", "syscall"}
+RULES = {"daemon", "execution", "journal", "policy", "process", "sandbox", "syscall"}
 WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 ROWS = (
     *(Attempt("X01", "renamed_binary", DENIED, (place,), trace=Asked(f"{place}/python3")) for place in WRITABLE),
