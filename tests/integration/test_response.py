@@ -232,8 +232,8 @@ def test_killed_daemon_leaves_nothing_frozen(node: RunningDaemon) -> None:
         client.respond(Measure.FREEZE, running.target)
         frozen = programs(node)
         restart.kill(proc.daemon_pid(node.process.pid))
+        wait_until_it_answers(node)  # the next one ends what it is handed
         proc.until(lambda: not set(frozen) & set(proc.processes()), "what was frozen is gone")
-    wait_until_it_answers(node)
     with node.client() as client:
         assert client.run(["/bin/echo", "again"]).stdout == b"again\n"
 
